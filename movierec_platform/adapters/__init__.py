@@ -1,0 +1,1 @@
+"""One external system a file; its library's errors become ours here."""

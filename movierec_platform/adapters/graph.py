@@ -1,0 +1,385 @@
+"""The graph over Bolt: every Cypher statement of the project, the same for Neo4j 5.26 and ArcadeDB.
+
+Writes are explicit transactions, atomic and durable when they return, retried on transient errors for up to 30 s.
+A reader sees committed data. Failures are GraphUnavailable, and UsageError when the graph refuses the credentials.
+
+Three rules keep the statements fast and right on both graphs: nothing writes in auto-commit (not atomic on ArcadeDB);
+both ends of an edge are bound before it is touched, and it is walked from the movie; times are epoch milliseconds.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import neo4j
+from neo4j.exceptions import AuthError, ConstraintError, DriverError, Neo4jError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from typing_extensions import LiteralString
+
+from movierec_platform.config import Settings
+from movierec_platform.domain.registers import UNSEEN, Pair, PairState
+from movierec_platform.errors import GraphUnavailable, UsageError
+
+CONNECT_TIMEOUT_S = 3.0
+RETRY_S = 30.0
+WRITE_ROWS = 5_000
+"""Rows in one statement, at most: ArcadeDB takes 16 MiB a Bolt message."""
+
+SimilarityEdge = tuple[int, int, float, int, int]
+"""(source movie, target movie, score, rank within the target, support)"""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One movie in a user's history; `rating` is None for a view."""
+
+    movie_id: int
+    rating: float | None
+    seen_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The similarity version that readers use, and the one that it replaced."""
+
+    version: str
+    previous: str | None
+    published_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """How a pair stands in the graph."""
+
+    edge: Literal["VIO", "RETIRO"] | None
+    state: PairState
+
+
+class Graph:
+    """One graph database. Thread-safe; connects at first use. `with Graph.open(settings) as graph:` closes it."""
+
+    def __init__(self, driver: neo4j.Driver, database: str) -> None:
+        self._driver = driver
+        self._database = database
+
+    @classmethod
+    def open(cls, settings: Settings, retry_s: float = RETRY_S) -> "Graph":
+        """The graph that the settings name; `retry_s` bounds the retries of a transaction."""
+        with _errors():
+            driver = neo4j.GraphDatabase.driver(
+                settings.neo4j_uri,
+                auth=(settings.neo4j_user, settings.neo4j_password.get_secret_value()),
+                connection_timeout=CONNECT_TIMEOUT_S,
+                connection_acquisition_timeout=2 * CONNECT_TIMEOUT_S,
+                max_transaction_retry_time=retry_s,
+                notifications_min_severity="OFF",
+                telemetry_disabled=True,
+            )
+        return cls(driver, settings.neo4j_database)
+
+    def __enter__(self) -> "Graph":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._driver.close()
+
+    def ping(self) -> None:
+        """Nothing, if the graph answers."""
+        self._read("RETURN 1")
+
+    def ensure_schema(self) -> None:
+        """Ids are unique and indexed; running it again changes nothing."""
+        for statement in _SCHEMA:
+            self._write(_run, statement)
+
+    # Catalogue
+
+    def merge_movies(self, movies: Sequence[Mapping[str, Any]]) -> None:
+        """These movies stand in the graph with these properties and exactly these genres.
+
+        A movie is `{id, title, year, genres, rating_count, rating_mean}`; a None property is absent.
+        """
+        for batch in _batches(movies, WRITE_ROWS):
+            rows = [dict(movie) for movie in batch]
+            genres = sorted({genre for movie in batch for genre in movie["genres"]})
+            self._write(_merge_movies, rows, genres)
+
+    def movie_count(self) -> int:
+        return self._count("MATCH (m:Pelicula) RETURN count(m)")
+
+    def movie_popularity(self) -> list[tuple[int, int]]:
+        """(movie id, number of its ratings) of every movie, by id."""
+        rows = self._read("MATCH (m:Pelicula) RETURN m.id, coalesce(m.rating_count, 0) ORDER BY m.id")
+        return [(movie_id, ratings) for movie_id, ratings in rows]
+
+    def user_ids(self) -> list[int]:
+        """Every user's id, in order."""
+        return [row[0] for row in self._read("MATCH (u:Usuario) RETURN u.id ORDER BY u.id")]
+
+    # Pairs
+
+    def apply_pairs(self, pairs: Mapping[Pair, PairState]) -> set[int]:
+        """Every pair's registers are merged into the graph in one transaction; returns the movies that it lacks.
+
+        For a few pairs of many users. Idempotent: the registers are maxima.
+        """
+        return self._write(_apply, pairs, _states_of_pairs)
+
+    def load_users(self, pairs: Mapping[Pair, PairState]) -> set[int]:
+        """As `apply_pairs`, for the whole histories of a few users: reads a history at once, not pair by pair."""
+        return self._write(_apply, pairs, _states_of_users)
+
+    def history(self, user_id: int) -> list[Watched]:
+        """What the user has visibly seen, latest first; empty for an unknown user."""
+        return [Watched(*row) for row in self._read(_HISTORY, user_id=user_id)]
+
+    def pair_count(self) -> int:
+        """Visible pairs."""
+        return self._count("MATCH (:Usuario)-[e:VIO]->(:Pelicula) RETURN count(e)")
+
+    def pairs(self) -> Iterator[tuple[Pair, PairState]]:
+        """Every pair that was ever seen or retracted, with its registers, in no order."""
+        with (
+            _errors(),
+            self._driver.session(database=self._database, fetch_size=10_000) as session,
+            session.begin_transaction() as transaction,
+        ):
+            for row in transaction.run(_ALL_PAIRS):
+                yield (row[0], row[1]), PairState(*row.values()[2:])
+
+    # Similarity
+
+    def publication(self) -> Publication | None:
+        """The published similarity; None before the first."""
+        rows = self._read(_PUBLICATION)
+        return Publication(*rows[0]) if rows else None
+
+    def write_similarity(self, version: str, edges: Iterable[SimilarityEdge]) -> int:
+        """These edges stand beside those of other versions, invisible until `publish`; returns how many.
+
+        Not idempotent: an interrupted write is dropped first, by `drop_similarity`.
+        """
+        written = 0
+        for batch in _batches(edges, WRITE_ROWS):
+            rows = [list(edge) for edge in batch]
+            self._write(_run, _CREATE_SIMILAR, rows=rows, version=version)
+            written += len(rows)
+        return written
+
+    def publish(self, version: str, published_at_ms: int) -> None:
+        """Readers use this version from now on; the one before is kept as `previous`."""
+        self._write(_run, _PUBLISH, version=version, now=published_at_ms)
+
+    def drop_similarity(self, keep: Collection[str]) -> int:
+        """Only edges of these versions are left; returns how many were deleted."""
+        movie_ids = [row[0] for row in self._read("MATCH (m:Pelicula) RETURN m.id")]
+        dropped = 0
+        for batch in _batches(movie_ids, 500):
+            rows = self._write(_run, _DROP_SIMILAR, ids=batch, keep=list(keep))
+            dropped += rows[0][0]
+        return dropped
+
+    def similarity_count(self, version: str) -> int:
+        return self._count(
+            "MATCH (:Pelicula)-[s:SIMILAR]->(:Pelicula) WHERE s.version = $version RETURN count(s)", version=version
+        )
+
+    def _count(self, statement: LiteralString, **parameters: Any) -> int:
+        count: int = self._read(statement, **parameters)[0][0]
+        return count
+
+    def _read(self, statement: LiteralString, **parameters: Any) -> list[list[Any]]:
+        with _errors(), self._driver.session(database=self._database) as session:
+            return session.execute_read(_run, statement, **parameters)
+
+    def _write(self, work: Callable[..., Result], *arguments: Any, **parameters: Any) -> Result:
+        """What `work(transaction, ...)` returns, once durable. Two MERGEs of a node can meet in a ConstraintError."""
+        retry = Retrying(
+            retry=retry_if_exception_type(ConstraintError),
+            stop=stop_after_attempt(5),
+            wait=wait_random_exponential(multiplier=0.05, max=1),
+            reraise=True,
+        )
+        with _errors(), self._driver.session(database=self._database) as session:
+            result: Result = retry(session.execute_write, work, *arguments, **parameters)
+            return result
+
+
+_SCHEMA: tuple[LiteralString, ...] = (
+    "CREATE CONSTRAINT usuario_id IF NOT EXISTS FOR (u:Usuario) REQUIRE u.id IS UNIQUE",
+    "CREATE CONSTRAINT pelicula_id IF NOT EXISTS FOR (m:Pelicula) REQUIRE m.id IS UNIQUE",
+    "CREATE CONSTRAINT genero_name IF NOT EXISTS FOR (g:Genero) REQUIRE g.name IS UNIQUE",
+    "CREATE CONSTRAINT publicacion_name IF NOT EXISTS FOR (p:Publicacion) REQUIRE p.name IS UNIQUE",
+)
+
+_MERGE_GENRES: LiteralString = "UNWIND $names AS name MERGE (:Genero {name: name})"
+_MERGE_MOVIES: LiteralString = """
+UNWIND $rows AS row
+MERGE (m:Pelicula {id: row.id})
+SET m.title = row.title, m.year = row.year, m.genres = row.genres,
+    m.rating_count = row.rating_count, m.rating_mean = row.rating_mean
+"""
+_DROP_GENRES: LiteralString = """
+UNWIND $rows AS row
+MATCH (m:Pelicula {id: row.id})-[e:ES_DE]->(g:Genero)
+WHERE NOT g.name IN row.genres
+DELETE e
+"""
+_MERGE_GENRES_OF_MOVIES: LiteralString = """
+UNWIND $rows AS row
+MATCH (m:Pelicula {id: row.id})
+UNWIND row.genres AS name
+MATCH (g:Genero {name: name})
+MERGE (m)-[:ES_DE]->(g)
+"""
+
+_STATE: LiteralString = "e.rating, e.rated_at_ms, e.event_id, e.seen_at_ms, e.retracted_at_ms"
+_ALL_PAIRS: LiteralString = f"MATCH (u:Usuario)-[e:VIO|RETIRO]->(m:Pelicula) RETURN u.id, m.id, {_STATE}"
+_HISTORY: LiteralString = """
+MATCH (u:Usuario {id: $user_id})-[e:VIO]->(m:Pelicula)
+RETURN m.id, e.rating, e.seen_at_ms
+ORDER BY e.seen_at_ms DESC, m.id
+"""
+# Setting a property takes the node's write lock, so that two writers of one user take turns between read and write.
+_STATES_OF_PAIRS: LiteralString = f"""
+UNWIND $pairs AS pair
+MATCH (m:Pelicula {{id: pair[1]}})
+MERGE (u:Usuario {{id: pair[0]}})
+ON MATCH SET u.id = pair[0]
+WITH u, m
+OPTIONAL MATCH (m)<-[e:VIO|RETIRO]-(u)
+RETURN u.id, m.id, type(e), {_STATE}
+"""
+_STATES_OF_USERS: LiteralString = f"""
+UNWIND $ids AS id
+MERGE (u:Usuario {{id: id}})
+ON MATCH SET u.id = id
+WITH u
+MATCH (u)-[e:VIO|RETIRO]->(m:Pelicula)
+RETURN u.id, m.id, type(e), {_STATE}
+"""
+_KNOWN_MOVIES: LiteralString = "UNWIND $ids AS id MATCH (m:Pelicula {id: id}) RETURN m.id"
+
+_ENDS: LiteralString = "UNWIND $rows AS row MATCH (m:Pelicula {id: row[1]}) MATCH (u:Usuario {id: row[0]})"
+_CREATE_EDGE: Mapping[str, LiteralString] = {
+    "VIO": f"{_ENDS} CREATE (u)-[e:VIO]->(m) SET e = row[2]",
+    "RETIRO": f"{_ENDS} CREATE (u)-[e:RETIRO]->(m) SET e = row[2]",
+}
+_UPDATE_EDGE: Mapping[str, LiteralString] = {
+    "VIO": f"{_ENDS} MATCH (m)<-[e:VIO]-(u) SET e = row[2]",
+    "RETIRO": f"{_ENDS} MATCH (m)<-[e:RETIRO]-(u) SET e = row[2]",
+}
+_DELETE_EDGE: Mapping[str, LiteralString] = {
+    "VIO": f"{_ENDS} MATCH (m)<-[e:VIO]-(u) DELETE e",
+    "RETIRO": f"{_ENDS} MATCH (m)<-[e:RETIRO]-(u) DELETE e",
+}
+
+_PUBLICATION: LiteralString = """
+MATCH (p:Publicacion {name: 'similarity'}) RETURN p.version, p.previous, p.published_at_ms
+"""
+_PUBLISH: LiteralString = """
+MERGE (p:Publicacion {name: 'similarity'})
+SET p.previous = CASE WHEN p.version = $version THEN p.previous ELSE p.version END,
+    p.published_at_ms = CASE WHEN p.version = $version THEN p.published_at_ms ELSE $now END
+SET p.version = $version
+"""
+_CREATE_SIMILAR: LiteralString = """
+UNWIND $rows AS row
+MATCH (source:Pelicula {id: row[0]})
+MATCH (target:Pelicula {id: row[1]})
+CREATE (source)-[:SIMILAR {score: row[2], rank: row[3], support: row[4], version: $version}]->(target)
+"""
+_DROP_SIMILAR: LiteralString = """
+UNWIND $ids AS id
+MATCH (m:Pelicula {id: id})-[s:SIMILAR]->(:Pelicula)
+WHERE NOT s.version IN $keep
+DELETE s
+RETURN count(s)
+"""
+
+
+def _run(transaction: neo4j.ManagedTransaction, statement: LiteralString, /, **parameters: Any) -> list[list[Any]]:
+    return [row.values() for row in transaction.run(statement, parameters)]
+
+
+def _merge_movies(
+    transaction: neo4j.ManagedTransaction, rows: Sequence[Mapping[str, Any]], genres: Sequence[str]
+) -> None:
+    _run(transaction, _MERGE_GENRES, names=genres)
+    _run(transaction, _MERGE_MOVIES, rows=rows)
+    _run(transaction, _DROP_GENRES, rows=rows)
+    _run(transaction, _MERGE_GENRES_OF_MOVIES, rows=rows)
+
+
+def _states_of_pairs(transaction: neo4j.ManagedTransaction, pairs: Collection[Pair]) -> dict[Pair, _Stored]:
+    """How each of these pairs stands, by pair; a pair whose movie is unknown is missing."""
+    rows = _run(transaction, _STATES_OF_PAIRS, pairs=[list(pair) for pair in pairs])
+    return {(user, movie): _Stored(edge, PairState(*state)) for user, movie, edge, *state in rows}
+
+
+def _states_of_users(transaction: neo4j.ManagedTransaction, pairs: Collection[Pair]) -> dict[Pair, _Stored]:
+    """As `_states_of_pairs`, read as whole histories."""
+    known = {row[0] for row in _run(transaction, _KNOWN_MOVIES, ids=sorted({movie for _, movie in pairs}))}
+    stored = {pair: _Stored(None, UNSEEN) for pair in pairs if pair[1] in known}
+    for user, movie, edge, *state in _run(transaction, _STATES_OF_USERS, ids=sorted({user for user, _ in pairs})):
+        if (user, movie) in stored:
+            stored[user, movie] = _Stored(edge, PairState(*state))
+    return stored
+
+
+def _apply(
+    transaction: neo4j.ManagedTransaction,
+    pairs: Mapping[Pair, PairState],
+    read: Callable[[neo4j.ManagedTransaction, Collection[Pair]], dict[Pair, _Stored]],
+) -> set[int]:
+    """Writes what merging changes of what `read` finds, nothing else; returns the movies that are not in the graph."""
+    stored = read(transaction, pairs)
+    create: dict[str, list[list[Any]]] = {"VIO": [], "RETIRO": []}
+    update: dict[str, list[list[Any]]] = {"VIO": [], "RETIRO": []}
+    delete: dict[str, list[list[Any]]] = {"VIO": [], "RETIRO": []}
+    for pair, before in stored.items():
+        after = before.state.merged_with(pairs[pair])
+        if after == before.state:
+            continue
+        edge = "VIO" if after.visible else "RETIRO"
+        (update if before.edge == edge else create)[edge].append([*pair, _properties(after)])
+        if before.edge is not None and before.edge != edge:
+            delete[before.edge].append(list(pair))
+    for statements, rows_of_edge in ((_DELETE_EDGE, delete), (_UPDATE_EDGE, update), (_CREATE_EDGE, create)):
+        for edge, rows in rows_of_edge.items():
+            if rows:
+                _run(transaction, statements[edge], rows=rows)
+    return {movie for user, movie in pairs if (user, movie) not in stored}
+
+
+def _properties(state: PairState) -> dict[str, Any]:
+    return {name: value for name, value in asdict(state).items() if value is not None}
+
+
+Row = TypeVar("Row")
+
+
+def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    remaining = iter(rows)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except AuthError as error:
+        raise UsageError("the graph refuses NEO4J_USER and NEO4J_PASSWORD: set those of this database") from error
+    except (Neo4jError, DriverError) as error:
+        raise GraphUnavailable(f"the graph does not answer: {error}") from error

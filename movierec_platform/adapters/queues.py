@@ -1,0 +1,174 @@
+"""SQS: at-least-once, unordered. A message is gone only after `delete`; until then it comes back when its visibility
+timeout ends, and after five receives it moves to the dead-letter queue.
+
+Calls end within 25 s (three attempts each). Failures are QueueUnavailable.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from movierec_platform.adapters.aws import sqs_client
+from movierec_platform.config import Settings
+from movierec_platform.errors import QueueUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+QueueName = Literal["raw", "clean", "dlq"]
+QUEUE_NAMES: tuple[QueueName, ...] = ("raw", "clean", "dlq")
+BATCH_MESSAGES = 10
+BATCH_BYTES = 250_000
+"""SQS takes 256 KiB in one SendMessageBatch; the rest is left to attributes and ids."""
+LONG_POLL_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One received message. `receipt` deletes this receive of it; id and time sent are the same on a redelivery."""
+
+    body: str
+    receipt: str
+    message_id: str
+    sent_at_ms: int
+    receive_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Approximate number of messages in a queue."""
+
+    visible: int
+    in_flight: int
+    delayed: int
+
+    @property
+    def total(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
+
+class Queue:
+    """One SQS queue."""
+
+    def __init__(self, client: "SQSClient", url: str) -> None:
+        self._client = client
+        self.url = url
+
+    def send(self, bodies: Sequence[str]) -> None:
+        """Every body is in the queue, or QueueUnavailable: then any of them may be there (a retry duplicates)."""
+        for batch in _batches(bodies):
+            with _errors(self.url):
+                answer = self._client.send_message_batch(
+                    QueueUrl=self.url,
+                    Entries=[{"Id": str(index), "MessageBody": body} for index, body in enumerate(batch)],
+                )
+            if refused := answer.get("Failed"):
+                raise QueueUnavailable(f"SQS refused {len(refused)} of {len(batch)} messages: {refused[0]['Code']}")
+
+    def receive(self, max_messages: int = BATCH_MESSAGES, wait_s: int = 0) -> list[Message]:
+        """Up to ten messages, waiting up to `wait_s` (20 at most) for the first; they stay hidden for a while."""
+        with _errors(self.url):
+            answer = self._client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=min(max_messages, BATCH_MESSAGES),
+                WaitTimeSeconds=min(wait_s, LONG_POLL_S),
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            )
+        return [
+            Message(
+                body=message["Body"],
+                receipt=message["ReceiptHandle"],
+                message_id=message["MessageId"],
+                sent_at_ms=int(message["Attributes"]["SentTimestamp"]),
+                receive_count=int(message["Attributes"]["ApproximateReceiveCount"]),
+            )
+            for message in answer.get("Messages", [])
+        ]
+
+    def delete(self, messages: Sequence[Message]) -> int:
+        """How many were deleted; one that was not comes again, and its effect is idempotent."""
+        deleted = 0
+        for start in range(0, len(messages), BATCH_MESSAGES):
+            batch = messages[start : start + BATCH_MESSAGES]
+            with _errors(self.url):
+                answer = self._client.delete_message_batch(
+                    QueueUrl=self.url,
+                    Entries=[{"Id": str(index), "ReceiptHandle": one.receipt} for index, one in enumerate(batch)],
+                )
+            deleted += len(answer.get("Successful", []))
+        return deleted
+
+    def depth(self) -> Depth:
+        """How many messages wait, are being worked on, or are delayed."""
+        with _errors(self.url):
+            answer = self._client.get_queue_attributes(
+                QueueUrl=self.url,
+                AttributeNames=[
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesNotVisible",
+                    "ApproximateNumberOfMessagesDelayed",
+                ],
+            )
+        counts = answer["Attributes"]
+        return Depth(
+            visible=int(counts["ApproximateNumberOfMessages"]),
+            in_flight=int(counts["ApproximateNumberOfMessagesNotVisible"]),
+            delayed=int(counts.get("ApproximateNumberOfMessagesDelayed", 0)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The three queues over one client."""
+
+    raw: Queue
+    clean: Queue
+    dlq: Queue
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Queues":
+        client = sqs_client(settings)
+        return cls(*(Queue(client, _url(settings, name)) for name in QUEUE_NAMES))
+
+    def named(self, name: QueueName) -> Queue:
+        queue: Queue = getattr(self, name)
+        return queue
+
+
+def open_queue(settings: Settings, name: QueueName) -> Queue:
+    """One of the three queues, over a client of its own."""
+    return Queue(sqs_client(settings), _url(settings, name))
+
+
+def _url(settings: Settings, name: QueueName) -> str:
+    variable = {"raw": "MOVIEREC_RAW_QUEUE_URL", "clean": "MOVIEREC_CLEAN_QUEUE_URL", "dlq": "MOVIEREC_DLQ_URL"}[name]
+    url = {"raw": settings.raw_queue_url, "clean": settings.clean_queue_url, "dlq": settings.dlq_url}[name]
+    if not url:
+        raise UsageError(f"{variable} is not set: start the stack with `movierec up`, or set it in .env")
+    return url
+
+
+def _batches(bodies: Sequence[str]) -> Iterator[list[str]]:
+    """Consecutive bodies, ten and 250,000 bytes at most a batch."""
+    batch: list[str] = []
+    size = 0
+    for body in bodies:
+        length = len(body.encode())
+        if batch and (len(batch) == BATCH_MESSAGES or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(body)
+        size += length
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise QueueUnavailable(f"SQS queue {url}: {error}") from error

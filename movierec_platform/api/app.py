@@ -1,0 +1,119 @@
+"""`create_app`: the Flask application over one set of clients, with a request id, an access log line and metrics."""
+
+import logging
+import re
+import time
+import uuid
+from dataclasses import dataclass
+
+from flask import Flask, Response, g, request
+
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.lake import Lake
+from movierec_platform.adapters.objects import open_objects
+from movierec_platform.adapters.queues import open_queue
+from movierec_platform.adapters.snapshot import SnapshotHolder
+from movierec_platform.api import health, ingest, recommendations
+from movierec_platform.api import metrics as metrics_resource
+from movierec_platform.api.errors import answer_errors
+from movierec_platform.api.metrics import RequestMetrics
+from movierec_platform.config import Settings
+from movierec_platform.services.land import Lander
+from movierec_platform.services.metrics import Questioner
+from movierec_platform.services.recommend import Recommender
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("movierec_platform.access")
+
+GRAPH_RETRY_S = 0.5
+"""The driver tries a second time, a second later, and gives up: a request does not wait as long as a batch would."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes use; `app.extensions["movierec"]`."""
+
+    graph: Graph
+    snapshots: SnapshotHolder
+    recommender: Recommender
+    lander: Lander
+    questioner: Questioner
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Services":
+        """Clients of every part, connecting at first use; the snapshot is being loaded.
+
+        Raises UsageError when the settings name no raw queue.
+        """
+        graph = Graph.open(settings, retry_s=GRAPH_RETRY_S)
+        queue, objects = open_queue(settings, "raw"), open_objects(settings)
+        snapshots = SnapshotHolder(graph, Lake(settings), settings.snapshot_poll_s)
+        snapshots.start()
+        return cls(
+            graph=graph,
+            snapshots=snapshots,
+            recommender=Recommender(graph, snapshots),
+            lander=Lander(settings),
+            questioner=Questioner(
+                {"graph": graph.ping, "queue": queue.depth, "objects": objects.ping, "snapshot": snapshots.current}
+            ),
+        )
+
+    def close(self) -> None:
+        """What was acknowledged is durable, and every client is closed."""
+        self.lander.close()
+        self.questioner.close()
+        self.recommender.close()
+        self.snapshots.close()
+        self.graph.close()
+        log.info("stopped: everything acknowledged is durable")
+
+
+def create_app(settings: Settings) -> Flask:
+    """The API over the parts that the settings name; whoever makes it calls `services_of(app).close()` in the end."""
+    app = Flask("movierec_platform.api", static_folder=None)
+    services = Services.open(settings)
+    metrics = RequestMetrics()
+    app.url_map.merge_slashes = False  # a path with // is not found, rather than redirected in HTML
+    app.extensions["movierec"] = services
+    app.register_blueprint(ingest.blueprint(settings, services.lander, metrics.landed))
+    app.register_blueprint(recommendations.blueprint(services.recommender))
+    app.register_blueprint(health.blueprint(services.questioner))
+    app.register_blueprint(metrics_resource.blueprint(metrics))
+    answer_errors(app)
+    _observe(app, metrics)
+    return app
+
+
+def services_of(app: Flask) -> Services:
+    """What `create_app` opened for this app."""
+    services: Services = app.extensions["movierec"]
+    return services
+
+
+def _observe(app: Flask, metrics: RequestMetrics) -> None:
+    """Every answer carries X-Request-ID (the client's, if it gave one), is counted, and has one line in the log."""
+
+    @app.before_request
+    def begin() -> None:
+        g.started_s = time.perf_counter()
+        given = request.headers.get("X-Request-ID", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        seconds = time.perf_counter() - g.started_s
+        route = request.url_rule.rule if request.url_rule else "unmatched"
+        metrics.answered(route, request.method, response.status_code, seconds)
+        response.headers["X-Request-ID"] = g.request_id
+        line = {
+            "method": request.method[:16],
+            "route": route,
+            "status": response.status_code,
+            "ms": round(seconds * 1000, 2),
+            "request_id": g.request_id,
+        }
+        access_log.info(line)
+        return response

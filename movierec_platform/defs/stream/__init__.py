@@ -1,0 +1,1 @@
+"""The light code location: queue sensors and the drain jobs that they launch."""

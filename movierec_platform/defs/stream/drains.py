@@ -1,0 +1,61 @@
+"""The drain jobs: each is one long run over one queue, launched by that queue's sensor."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import dagster as dg
+
+from movierec_platform.adapters.queues import Message, QueueName
+from movierec_platform.defs.stream.resources import StreamResource
+from movierec_platform.services.drain import drain
+
+
+class SlotConfig(dg.Config):
+    """Which of the queue's slots this run drains."""
+
+    slot: int = 0
+
+
+@dg.op(description="Judges raw events: accepted ones go to the clean queue, refused ones to the dlq queue.")
+def pass_gate(context: dg.OpExecutionContext, config: SlotConfig, stream: StreamResource) -> None:
+    _drain(context, stream, "raw", config.slot, stream.gate().pass_on)
+
+
+@dg.op(description="Writes accepted events into the graph, one transaction a batch; the graph's one writer.")
+def write_graph(context: dg.OpExecutionContext, config: SlotConfig, stream: StreamResource) -> None:
+    _drain(context, stream, "clean", config.slot, stream.graph_ingest().write)
+
+
+@dg.op(description="Moves refused events into the quarantine table.")
+def hold_rejected(context: dg.OpExecutionContext, config: SlotConfig, stream: StreamResource) -> None:
+    _drain(context, stream, "dlq", config.slot, stream.quarantine().hold)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def quality_gate() -> None:
+    """Raw queue to clean and dlq queues."""
+    pass_gate()
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def graph_ingest() -> None:
+    """Clean queue to graph."""
+    write_graph()
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def quarantine() -> None:
+    """Dlq queue to quarantine table."""
+    hold_rejected()
+
+
+def _drain(
+    context: dg.OpExecutionContext,
+    stream: StreamResource,
+    queue: QueueName,
+    slot: int,
+    work: Callable[[Sequence[Message]], int],
+) -> None:
+    report = drain(stream.queues().named(queue), work, stream.lease(queue, slot), context.run_id, stream.policy())
+    context.log.info("%d events in %d messages; left because: %s", report.events, report.messages, report.left_because)
+    context.add_output_metadata(asdict(report))

@@ -1,0 +1,149 @@
+"""How events travel: raw objects in S3 and packed messages in the queues. Version 1 of both, and the only one.
+
+A raw object is gzip NDJSON, a line an event. A message carries many events of one raw object, each with the line that
+it stands on, so that wherever an event ends up it can be found again. A rejection message carries the refused ones.
+"""
+
+import gzip
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import pydantic_core
+
+from movierec_platform.domain.gate import Rejected, parse_json
+
+VERSION = 1
+MESSAGE_BYTES = 240_000
+"""Of the 256 KiB that SQS takes."""
+EVENT_BYTES = 64 * 1024
+"""One event, encoded, at most."""
+RAW_PREFIX = "raw/"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Parsed events of one raw object; `lines[i]` is the 0-based line of `events[i]`."""
+
+    raw_key: str
+    received_at_ms: int
+    events: Sequence[Any]
+    lines: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One event that was refused, in its own JSON text."""
+
+    line: int
+    rejection: Rejected
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """Refused events of one raw object, all for the same reason."""
+
+    raw_key: str
+    received_at_ms: int
+    refused: Sequence[Refused]
+
+
+def encode(value: Any) -> bytes:
+    """The value as compact JSON."""
+    return pydantic_core.to_json(value)
+
+
+def raw_key(received_at_ms: int, token: str) -> str:
+    """Where a raw object stands: by the hour received, in order of arrival within it. `token` makes it unique."""
+    hour = datetime.fromtimestamp(received_at_ms / 1000, tz=timezone.utc)
+    return f"{hour_prefix(hour)}{received_at_ms}-{token}.ndjson.gz"
+
+
+def hour_prefix(hour: datetime) -> str:
+    """What the keys of this hour (UTC) start with."""
+    return f"{RAW_PREFIX}date={hour:%Y-%m-%d}/hour={hour:%H}/"
+
+
+def raw_object(encoded_events: Iterable[bytes], received_at_ms: int, source: str) -> bytes:
+    """The bytes of a raw object."""
+    head = b'{"received_at_ms":%d,"source":%s,"event":' % (received_at_ms, encode(source))
+    lines = b"".join(b"%s%s}\n" % (head, event) for event in encoded_events)
+    return gzip.compress(lines, compresslevel=1, mtime=0)
+
+
+def raw_events(body: bytes) -> Iterator[tuple[Any, int]]:
+    """Each event of a raw object with the time it was received (epoch ms)."""
+    for line in gzip.decompress(body).splitlines():
+        record = pydantic_core.from_json(line)
+        yield record["event"], record["received_at_ms"]
+
+
+def pack(raw_key: str, received_at_ms: int, encoded_events: Sequence[bytes], lines: Sequence[int]) -> list[str]:
+    """Message bodies that carry these events in order, each of 240,000 bytes at most."""
+    head = b'{"v":%d,"raw_key":%s,"received_at_ms":%d' % (VERSION, encode(raw_key), received_at_ms)
+    messages = []
+    for start, end in _runs([len(event) + 8 for event in encoded_events], MESSAGE_BYTES - len(head) - 64):
+        numbers = b",".join(b"%d" % line for line in lines[start:end])
+        messages.append(b'%s,"lines":[%s],"events":[%s]}' % (head, numbers, b",".join(encoded_events[start:end])))
+    return [message.decode() for message in messages]
+
+
+def unpack(body: str) -> Envelope | None:
+    """The envelope in a message body; None when it is something else."""
+    message = parse_json(body)
+    if not isinstance(message, dict) or message.get("v") != VERSION:
+        return None
+    key, received_at_ms = message.get("raw_key"), message.get("received_at_ms")
+    events, lines = message.get("events"), message.get("lines")
+    if not isinstance(key, str) or not isinstance(received_at_ms, int) or not isinstance(events, list):
+        return None
+    if lines is None:
+        lines = list(range(len(events)))
+    if not isinstance(lines, list) or len(lines) != len(events):
+        return None
+    return Envelope(key, received_at_ms, events, lines)
+
+
+def pack_rejections(rejections: Rejections) -> list[str]:
+    """Message bodies that carry these refused events, packed by reason, each of 240,000 bytes at most."""
+    by_reason: dict[str, list[bytes]] = {}
+    for one in rejections.refused:
+        fields = {"line": one.line, "field": one.rejection.field, "detail": one.rejection.detail, "body": one.body}
+        by_reason.setdefault(one.rejection.reason_code, []).append(encode(fields))
+    messages = []
+    for reason, encoded in by_reason.items():
+        head = b'{"v":%d,"raw_key":%s,"received_at_ms":%d,"reason_code":%s' % (
+            VERSION,
+            encode(rejections.raw_key),
+            rejections.received_at_ms,
+            encode(reason),
+        )
+        for start, end in _runs([len(one) + 1 for one in encoded], MESSAGE_BYTES - len(head) - 64):
+            messages.append(b'%s,"rejected":[%s]}' % (head, b",".join(encoded[start:end])))
+    return [message.decode() for message in messages]
+
+
+def unpack_rejections(body: str) -> Rejections | None:
+    """The refused events in a message body; None when it is something else, such as a poison message."""
+    message = parse_json(body)
+    if not isinstance(message, dict) or message.get("v") != VERSION or "rejected" not in message:
+        return None
+    reason = message["reason_code"]
+    refused = [
+        Refused(one["line"], Rejected(reason, one["field"], one["detail"]), one["body"]) for one in message["rejected"]
+    ]
+    return Rejections(message["raw_key"], message["received_at_ms"], refused)
+
+
+def _runs(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+    """Consecutive [start, end) whose sizes add up to `limit` at most; one that is larger stands alone."""
+    start, total = 0, 0
+    for index, size in enumerate(sizes):
+        if index > start and total + size > limit:
+            yield start, index
+            start, total = index, 0
+        total += size
+    if start < len(sizes):
+        yield start, len(sizes)

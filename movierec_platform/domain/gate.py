@@ -1,0 +1,178 @@
+"""The quality gate's verdict on one event: accepted, or rejected with a reason code. Pure.
+
+The pydantic model says what an event must look like; `REASONS` turns its errors into the reason codes of the contract.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import pydantic_core
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import ValidationError as InvalidEvent
+from pydantic_core import PydanticCustomError
+
+from movierec_platform.domain.events import EVENT_TYPES, Event, EventType, derived_event_id
+
+ID_MAX_LENGTH = 128
+INT64_MAX = 2**63 - 1
+EARLIEST_MS = 788_918_400_000
+"""1995-01-01T00:00:00Z, when MovieLens had no users yet."""
+AHEAD_MS = 24 * 60 * 60 * 1000
+_SECONDS_BELOW = 10**11
+"""Epoch numbers below this are seconds (they reach the year 5138), those above are milliseconds."""
+
+REASON_CODES = frozenset(
+    {
+        "not_json",
+        "not_an_object",
+        "missing_field",
+        "wrong_type",
+        "unknown_event_type",
+        "rating_out_of_range",
+        "rating_not_half_step",
+        "rating_forbidden",
+        "timestamp_out_of_range",
+        "id_too_long",
+        "unknown_movie",
+        "erased_user",
+        "poison",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why an event was refused: a code that programs count, the field at fault, and a sentence for a person."""
+
+    reason_code: str
+    field: str | None
+    detail: str
+
+
+def _half_steps(rating: float) -> float:
+    if not 0.5 <= rating <= 5.0:  # also false for NaN
+        raise PydanticCustomError("rating_out_of_range", "a rating lies between 0.5 and 5.0")
+    if not (rating * 2).is_integer():
+        raise PydanticCustomError("rating_not_half_step", "a rating moves in steps of 0.5")
+    return rating
+
+
+def _known_type(name: Any) -> Any:
+    if isinstance(name, str) and name not in EVENT_TYPES:
+        raise PydanticCustomError("unknown_event_type", "an event is one of rating, view, retract")
+    return name
+
+
+def _epoch_ms(moment: Any) -> int:
+    """Epoch milliseconds of epoch seconds, epoch milliseconds or ISO-8601 with a zone."""
+    if isinstance(moment, bool) or not isinstance(moment, (int, float, str)):
+        raise PydanticCustomError("wrong_type", "a time is epoch seconds, epoch milliseconds or ISO-8601 with a zone")
+    if isinstance(moment, str):
+        return _epoch_ms_of_text(moment)
+    if isinstance(moment, float) and not math.isfinite(moment):
+        raise PydanticCustomError("timestamp_out_of_range", "a time is a finite number")
+    return int(moment * 1000) if abs(moment) < _SECONDS_BELOW else int(moment)
+
+
+def _epoch_ms_of_text(text: str) -> int:
+    if len(text) < len("2000-01-01T00:00Z") or text[4] != "-":  # pydantic would take "17000000000000000" for a number
+        raise PydanticCustomError("wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z")
+    try:
+        moment: datetime = _ISO_8601.validate_python(text)
+    except InvalidEvent:
+        raise PydanticCustomError(
+            "wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z"
+        ) from None
+    return round(moment.timestamp() * 1000)
+
+
+_ISO_8601: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+_Id = Annotated[int, Field(strict=True, gt=0, le=INT64_MAX)]
+_Text = Annotated[str, Field(strict=True, max_length=ID_MAX_LENGTH)]
+
+
+class _Submitted(BaseModel):
+    """An event as a client may post it; unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    event_id: Annotated[str, Field(strict=True, min_length=1, max_length=ID_MAX_LENGTH)] | None = None
+    event_type: Annotated[EventType, BeforeValidator(_known_type)] = "rating"
+    user_id: _Id
+    movie_id: _Id
+    rating: Annotated[float, Field(strict=True), AfterValidator(_half_steps)] | None = None
+    timestamp: Annotated[int, BeforeValidator(_epoch_ms)] | None = None
+    session_id: _Text | None = None
+    recommendation_id: _Text | None = None
+
+
+KNOWN_FIELDS = frozenset(_Submitted.model_fields) | {"item_id"}
+
+_REASON_OF_ERROR = {"missing": "missing_field", "string_too_long": "id_too_long"}
+
+
+def judge(raw: Any, received_at_ms: int) -> Event | Rejected:
+    """The verdict on one parsed JSON value that was received at this time (epoch ms).
+
+    The same value and time always get the same verdict, so replaying landed events changes nothing.
+    """
+    if not isinstance(raw, dict):
+        return Rejected("not_an_object", None, f"an event is a JSON object, not {_json_type(raw)}")
+    if "item_id" in raw and "movie_id" not in raw:
+        raw = {**raw, "movie_id": raw["item_id"]}
+    try:
+        submitted = _Submitted.model_validate(raw)
+    except InvalidEvent as error:
+        return _rejection(error)
+    return _accepted(submitted, received_at_ms)
+
+
+def parse_json(body: str | bytes) -> Any | Rejected:
+    """The JSON value in this text, or the rejection `not_json`. NaN and Infinity are not JSON."""
+    try:
+        return pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        return Rejected("not_json", None, f"not JSON: {error}")
+
+
+def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
+    if submitted.event_type == "rating" and submitted.rating is None:
+        return Rejected("missing_field", "rating", "an event of type rating has a rating")
+    if submitted.event_type != "rating" and submitted.rating is not None:
+        return Rejected("rating_forbidden", "rating", f"an event of type {submitted.event_type} has no rating")
+    timestamp_ms = received_at_ms if submitted.timestamp is None else submitted.timestamp
+    if not EARLIEST_MS <= timestamp_ms <= received_at_ms + AHEAD_MS:
+        detail = f"a time lies between 1995 and 24 hours ahead; this one is {_shown(timestamp_ms)} ms"
+        return Rejected("timestamp_out_of_range", "timestamp", detail)
+    fields = (
+        submitted.event_type,
+        submitted.user_id,
+        submitted.movie_id,
+        submitted.rating,
+        timestamp_ms,
+        submitted.session_id,
+        submitted.recommendation_id,
+    )
+    return Event(submitted.event_id or derived_event_id(*fields), *fields)
+
+
+def _rejection(invalid: InvalidEvent) -> Rejected:
+    """The first error in the order of the model's fields."""
+    error = invalid.errors(include_url=False, include_context=False)[0]
+    field = str(error["loc"][0]) if error["loc"] else None
+    code = error["type"] if error["type"] in REASON_CODES else _REASON_OF_ERROR.get(error["type"], "wrong_type")
+    if code == "missing_field":
+        return Rejected(code, field, f"{field} is required")
+    return Rejected(code, field, f"{field}: {error['msg']}; got {_shown(error['input'])}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _json_type(value: Any) -> str:
+    names = {str: "a string", list: "an array", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")

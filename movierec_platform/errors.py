@@ -1,0 +1,85 @@
+"""What can go wrong, as types: "may this be tried again?" is answered by the class, never by an `if`.
+
+::
+
+    MovierecError              everything this project raises on purpose; str() is a sentence for a person
+    ├── Terminal               trying again gives the same answer
+    │   ├── UsageError         what the caller gave is wrong                            (CLI exit 2, HTTP 4xx)
+    │   │   └── TooLarge       it is bigger than allowed                                            (HTTP 413)
+    │   ├── CheckFailed        a check ran and its answer is no                         (CLI exit 1)
+    │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
+    │   └── LeaseHeld          another process holds the lease
+    └── Transient              a dependency does not answer; the same call may work later (CLI exit 3, HTTP 503)
+        ├── LandingBusy        more events wait to be landed than fit in memory
+        ├── QueueUnavailable
+        ├── ObjectStoreUnavailable
+        ├── GraphUnavailable
+        ├── LakeUnavailable
+        ├── StateUnavailable
+        ├── ServerFailed       a server of the local stack died or did not become ready
+        └── DagsterUnavailable
+"""
+
+
+class MovierecError(Exception):
+    """Everything that this project raises on purpose."""
+
+
+class Terminal(MovierecError):
+    """Trying again gives the same answer."""
+
+
+class UsageError(Terminal):
+    """What the caller gave is wrong."""
+
+
+class TooLarge(UsageError):
+    """What the caller gave is bigger than allowed."""
+
+
+class CheckFailed(Terminal):
+    """A check ran and its answer is no."""
+
+
+class NotPublished(Terminal):
+    """No similarity has been published yet."""
+
+
+class LeaseHeld(Terminal):
+    """Another process holds the lease."""
+
+
+class Transient(MovierecError):
+    """A dependency does not answer; the same call may work later."""
+
+
+class LandingBusy(Transient):
+    """More events wait to be landed than fit in memory."""
+
+
+class QueueUnavailable(Transient):
+    """SQS does not answer, or refused some entries of a batch."""
+
+
+class ObjectStoreUnavailable(Transient):
+    """S3 does not answer."""
+
+
+class GraphUnavailable(Transient):
+    """The graph does not answer over Bolt."""
+
+
+class LakeUnavailable(Transient):
+    """The lake's tables cannot be read or written."""
+
+
+class StateUnavailable(Transient):
+    """The state database cannot be read or written."""
+
+
+class ServerFailed(Transient):
+    """A server of the local stack died or did not become ready in time."""
+
+
+class DagsterUnavailable(Transient):
+    """Dagster's webserver does not answer."""

@@ -1,0 +1,23 @@
+"""A client of the API, for the CLI and the demo."""
+
+from typing import Any
+
+import requests
+
+from movierec_platform.errors import Transient, UsageError
+
+TIMEOUT_S = 15
+
+
+def get_recommendations(api_url: str, user_id: int, n: int) -> dict[str, Any]:
+    """The API's answer for this user. Raises Transient when it is away or has no catalogue yet."""
+    try:
+        answer = requests.get(f"{api_url}/recommend/{user_id}", params={"n": n}, timeout=TIMEOUT_S)
+        body: dict[str, Any] = answer.json()
+    except requests.RequestException as error:
+        raise Transient(f"the API at {api_url} does not answer ({error}); start it with `movierec up`") from error
+    if answer.status_code >= 500:
+        raise Transient(f"the API at {api_url} cannot answer now: {body.get('detail', answer.text)}")
+    if answer.status_code != 200:
+        raise UsageError(f"the API at {api_url} refuses the request: {body.get('detail', answer.text)}")
+    return body

@@ -1,0 +1,105 @@
+"""The graph on this machine: ArcadeDB, which speaks Bolt to the neo4j driver. What it acknowledged survives a kill."""
+
+import importlib.util
+import os
+import secrets
+from pathlib import Path
+
+from movierec_platform.errors import ServerFailed
+from movierec_platform.local.ports import LOOPBACK
+from movierec_platform.local.server import Command, Server, http_status
+
+USER = "root"
+DATABASE = "neo4j"
+
+JAVA_ARGUMENTS = """\
+-Xms256m
+-Xmx1g
+-XX:+ExitOnOutOfMemoryError
+-Djava.awt.headless=true
+-Dfile.encoding=UTF8
+--add-modules jdk.incubator.vector
+--enable-native-access=ALL-UNNAMED
+-cp
+"{package}/jars/*"
+"-Darcadedb.server.rootPath={folder}"
+"-Darcadedb.server.databaseDirectory={folder}/databases"
+"-Darcadedb.server.logsDirectory={folder}/log"
+-Darcadedb.server.mode=production
+"-Darcadedb.server.rootPasswordPath={folder}/root.pw"
+-Darcadedb.server.defaultDatabases=neo4j[]
+-Darcadedb.bolt.defaultDatabase=neo4j
+-Darcadedb.server.plugins=Bolt:com.arcadedb.bolt.BoltProtocolPlugin
+-Darcadedb.bolt.host={host}
+-Darcadedb.bolt.port={bolt_port}
+-Darcadedb.server.httpIncomingHost={host}
+-Darcadedb.server.httpIncomingPort={http_port}
+-Darcadedb.server.httpWorkerThreads=16
+-Darcadedb.server.httpBodyContentMaxSize=-1
+-Darcadedb.txWAL=true
+-Darcadedb.txWalFlush=2
+-Darcadedb.command.timeout=120000
+-Darcadedb.queryMaxConcurrent=32
+-Darcadedb.support.autoRegister=false
+-Darcadedb.serverMetrics=false
+-Darcadedb.opencypher.loadCsv.allowFileUrls=false
+-Darcadedb.opencypher.loadCsv.allowRemoteUrls=false
+-Darcadedb.polyglotEngineEnabled=false
+com.arcadedb.server.ArcadeDBServer
+"""
+"""A heap of 1 GiB holds 5M ratings; the write-ahead log is synced at every commit; queries end after 120 s."""
+
+
+class GraphServer(Server):
+    """ArcadeDB on its own JRE, with its data under `<home>/graph`. The password is made once and kept there, 0600."""
+
+    name = "graph"
+    http_port = 0
+
+    @property
+    def uri(self) -> str:
+        return f"bolt://{self.host}:{self.port}"
+
+    @property
+    def password(self) -> str:
+        """Of the user `root`; made if there is none yet."""
+        path = self._folder / "root.pw"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _write_private(path, secrets.token_urlsafe(24))
+        return path.read_text(encoding="utf-8").strip()
+
+    def command(self) -> Command:
+        self.http_port = self._ports.take(0)
+        for name in ("databases", "log"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        _ = self.password
+        package = _package()
+        arguments = self._folder / "java.args"
+        text = JAVA_ARGUMENTS.format(
+            package=package, folder=self._folder, host=LOOPBACK, bolt_port=self.port, http_port=self.http_port
+        )
+        _write_private(arguments, text)
+        environment = {"PATH": os.defpath, "HOME": str(self._folder), "LANG": "C.UTF-8"}
+        return Command([str(package / "jre" / "bin" / "java"), f"@{arguments}"], environment, self._folder)
+
+    def is_ready(self) -> bool:
+        # Not the Bolt port: it opens before logins work, and a failed login locks the user out for 30 s.
+        return http_status(self.http_port, "/api/v1/ready") == 204
+
+    @property
+    def _folder(self) -> Path:
+        return self.home / "graph"
+
+
+def _package() -> Path:
+    """The folder of arcadedb_embedded, which is found and not imported: that would load a JVM into this process."""
+    spec = importlib.util.find_spec("arcadedb_embedded")
+    if spec is None or spec.origin is None:
+        raise ServerFailed("the graph needs the package arcadedb-embedded: pip install arcadedb-embedded")
+    return Path(spec.origin).parent
+
+
+def _write_private(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,95 @@
+"""What a home remembers of its stack: that one runs now (a lock), what it started, and whether it ended cleanly."""
+
+import fcntl
+import json
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from movierec_platform.errors import UsageError
+from movierec_platform.local.processes import end, family_started_at
+
+ORPHANS_WITHIN_S = 10.0
+
+
+class HomeLock:
+    """Held by the one stack of this home; the kernel frees it however the holder ends."""
+
+    def __init__(self, home: Path) -> None:
+        """Raises UsageError, with the holder's pid, if another process has it."""
+        self._file = (home / "stack.lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise UsageError(
+                f"a stack is already running in {home} (pid {holder}): use it, stop it with Ctrl-C or `kill {holder}`, "
+                "or give this one another MOVIEREC_HOME"
+            ) from error
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "HomeLock":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
+
+
+class StackRecord:
+    """`stack.json`: processes by pid and start time, and whether the queues were saved. Only for who holds the lock."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / "stack.json"
+        self._lock = threading.Lock()
+        try:
+            self._content: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            self._content = {}
+
+    @property
+    def clean(self) -> bool | None:
+        """Whether the last stack was stopped in order; None if nothing is known of one."""
+        return self._content.get("clean")
+
+    def end_orphans(self, within_s: float = ORPHANS_WITHIN_S) -> int:
+        """Nothing that the recorded stack started is left; how many processes were ended, killed after that time."""
+        orphans: set[psutil.Process] = set()
+        for server in self._content.get("servers", []):
+            orphans |= set(family_started_at(server["pid"], server["created_at_s"]))
+        end(orphans, within_s)
+        return len(orphans)
+
+    def begin(self) -> None:
+        """From now on an end without `finish` is an unclean one."""
+        self._write({"clean": False, "pid": os.getpid(), "servers": []})
+
+    def add(self, name: str, pid: int) -> None:
+        """This server's process was started."""
+        try:
+            created_at_s = psutil.Process(pid).create_time()
+        except psutil.NoSuchProcess:
+            return  # it ended at once, and started nothing that could outlive it unseen
+        with self._lock:
+            servers = [*self._content["servers"], {"name": name, "pid": pid, "created_at_s": created_at_s}]
+            self._write({**self._content, "servers": servers})
+
+    def finish(self, clean: bool) -> None:
+        """Nothing runs any more; `clean`: and nothing has to be replayed."""
+        self._write({"clean": clean, "servers": []})
+
+    def _write(self, content: dict[str, Any]) -> None:
+        self._content = content
+        fresh = self._path.with_suffix(".json.new")
+        fresh.write_text(json.dumps(content), encoding="utf-8")
+        fresh.replace(self._path)

@@ -1,0 +1,332 @@
+"""The whole platform as child processes of this one, under one home. Stopped and started again, it has what it had."""
+
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+from pydantic import SecretStr
+
+from movierec_platform.adapters.queues import Queues
+from movierec_platform.adapters.state import State
+from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
+from movierec_platform.errors import ServerFailed, Transient
+from movierec_platform.infrastructure.provision import provision
+from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
+from movierec_platform.local.dagster import (
+    BatchServer,
+    Daemon,
+    StreamServer,
+    WebServer,
+    dagster_home,
+    initialise_instance,
+)
+from movierec_platform.local.graph import DATABASE, USER, GraphServer
+from movierec_platform.local.ports import LOOPBACK, Ports
+from movierec_platform.local.processes import family
+from movierec_platform.local.record import HomeLock, StackRecord
+from movierec_platform.local.server import Server
+from movierec_platform.local.web import ApiServer, MetricsServer
+from movierec_platform.services.replay import note_drained, replay_after_unclean_stop
+
+NOTE_DRAINED_EVERY_S = 5.0
+
+Report = Callable[[str, str], None]
+"""Told (part, what happened to it) as it happens, from several threads."""
+
+_log = logging.getLogger(__name__)
+
+
+class Stack:
+    """The servers of one home. Every one listens on this machine only; a dead one is never restarted in silence."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings.model_copy(update={"home": settings.home.absolute()})
+        self.unclean = False
+        """Whether the stack before this one was killed; known after `start`."""
+        self.seconds_to_ready = 0.0
+        home, ports = self.settings.home, Ports()
+        self.aws = AwsServer(home, settings.aws_port, ports, on_spawn=self._spawned)
+        self.graph = GraphServer(home, settings.bolt_port, ports, on_spawn=self._spawned)
+        self.stream = StreamServer(home, 0, ports, on_spawn=self._spawned)
+        self.batch = BatchServer(home, 0, ports, on_spawn=self._spawned)
+        self.dagster = WebServer(home, settings.dagster_port, ports, on_spawn=self._spawned)
+        self.daemon = Daemon(home, 0, ports, on_spawn=self._spawned)
+        self.api = ApiServer(home, settings.api_port, ports, settings.api_host, on_spawn=self._spawned)
+        self.metrics = MetricsServer(home, settings.metrics_port, ports, settings.metrics_host, on_spawn=self._spawned)
+        self.daemon.webserver = self.dagster
+        self._replay_due = False
+        self._aws_secret = SecretStr(secrets.token_urlsafe(24))  # the emulator takes any
+        self._lock: HomeLock | None = None
+        self._record: StackRecord | None = None
+        self._stopping = threading.Event()
+        self._endings: queue.SimpleQueue[Server | None] = queue.SimpleQueue()
+
+    @property
+    def servers(self) -> list[Server]:
+        return [self.aws, self.graph, self.stream, self.batch, self.dagster, self.daemon, self.api, self.metrics]
+
+    @property
+    def env_file(self) -> Path:
+        return self.settings.home / STACK_ENV
+
+    def start(self, report: Report = lambda part, message: None) -> Settings:
+        """Every server is ready and stack.env says where; returns the settings with the real addresses.
+
+        Raises UsageError if this home has a running stack, ServerFailed if a server does not come up: then none runs.
+        """
+        begin = time.monotonic()
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        self._lock = HomeLock(self.settings.home)
+        try:
+            self._start(report)
+        except BaseException:
+            self.stop()
+            raise
+        self.seconds_to_ready = time.monotonic() - begin
+        return self.settings
+
+    def watch(self) -> None:
+        """Returns after `request_stop`. Raises ServerFailed, with the last lines of its log, when a server ends.
+
+        Meanwhile notes every five seconds whether all that was landed is through, which bounds the next replay.
+        """
+        state, queues = State.open(self.settings), Queues.open(self.settings)
+        silent = False
+        try:
+            while True:
+                try:
+                    ended = self._endings.get(timeout=NOTE_DRAINED_EVERY_S)
+                except queue.Empty:
+                    try:
+                        note_drained(self.settings, state, queues, time.time_ns() // 1_000_000)
+                        silent = False
+                    except Transient as error:
+                        if not silent:
+                            _log.warning("cannot tell whether the queues are empty: %s", error)
+                        silent = True
+                    continue
+                if ended is None:
+                    return
+                raise ServerFailed(f"{ended.obituary()}\n{ended.last_lines()}")
+        finally:
+            state.close()
+
+    def request_stop(self) -> None:
+        """`watch` returns; may be called from a signal handler or another thread."""
+        self._endings.put(None)
+
+    def check(self) -> None:
+        """Nothing, while every server runs. Raises ServerFailed as `watch` does."""
+        for server in self.servers:
+            if server.process.poll() is not None:
+                raise ServerFailed(f"{server.obituary()}\n{server.last_lines()}")
+
+    def stop(self, report: Report = lambda part, message: None) -> None:
+        """Nothing of the stack is left: requests answered, runs canceled, queues saved. Safe to call again."""
+        if self._lock is None:
+            return
+        self._stopping.set()
+        _each(self.api.stop, self.daemon.stop)  # no more events, no more launches
+        if self.dagster.is_running and (left := self.dagster.cancel_runs()):
+            report("dagster", f"{left} runs did not end in time; they are killed")
+        _each(self.dagster.stop, self.stream.stop, self.batch.stop, self.metrics.stop)
+        used = self.aws.was_started
+        saved, _ = _each(self.aws.stop, self.graph.stop)
+        self.env_file.unlink(missing_ok=True)
+        if self._record is not None:
+            self._record.finish(clean=not self._replay_due and (saved or not used))
+        self._lock.release()
+        self._lock = None
+
+    def addresses(self) -> list[tuple[str, str, str]]:
+        """(what, where, note) of every server that people or tools talk to."""
+        return [
+            ("API", self.api.url, self._moved(self.api)),
+            ("Dagster", self.dagster.url, self._moved(self.dagster)),
+            ("metrics", f"{self.metrics.url}/metrics", self._moved(self.metrics)),
+            ("graph (Bolt)", self.graph.uri, self._moved(self.graph, f"user {USER}, password in {STACK_ENV}")),
+            ("SQS and S3", self.aws.url, self._moved(self.aws, f"bucket {self.settings.bucket}")),
+        ]
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Resident memory by server with all that it started; pages that they share count in each."""
+        memory = {}
+        for server in self.servers:
+            memory[server.name] = 0
+            for process in family(server.process.pid):
+                with suppress(psutil.NoSuchProcess):
+                    memory[server.name] += process.memory_info().rss
+        return memory
+
+    def _start(self, report: Report) -> None:
+        self._record = StackRecord(self.settings.home)
+        self._forget_killed_stack(self._record, report)
+        self._record.begin()
+        inherited = _without_proxy(inherited_environment())
+        instance_environment = {**inherited, "DAGSTER_HOME": str(dagster_home(self.settings.home))}
+
+        self._together(
+            lambda: self._ready(self.aws, report),
+            lambda: self._ready(self.graph, report),
+            lambda: initialise_instance(self.settings.home, instance_environment),
+        )
+        for listener in (self.stream, self.batch, self.dagster, self.api, self.metrics):
+            listener.reserve_port()
+        self.settings = self._with_addresses(self.settings)
+        self.settings = self.settings.model_copy(update=asdict(provision(self.settings)))
+        if self._replay_due:
+            report("aws", f"the last stack was killed: replayed {replay_after_unclean_stop(self.settings)} objects")
+            self._replay_due = False
+
+        environment = {**inherited, **self._variables(), **self._code_locations()}
+        for child in (self.stream, self.batch, self.dagster, self.daemon, self.api, self.metrics):
+            child.environment = environment
+        self._together(*(self._starter(one, report) for one in (self.stream, self.batch, self.api, self.metrics)))
+        environment.update(self._code_locations())  # a port may have moved
+        self._together(*(self._starter(one, report) for one in (self.dagster, self.daemon)))
+
+        self.settings = self._with_addresses(self.settings)
+        write_env_file(self.env_file, self._stack_env())
+        for server in self.servers:
+            server.watch(self._ended)
+
+    def _forget_killed_stack(self, record: StackRecord, report: Report) -> None:
+        """Whatever a killed stack left running is ended, and its stack.env gone; says whether it was killed."""
+        ended = record.end_orphans()
+        if ended:
+            report("stack", f"ended {ended} processes that a killed stack had left")
+        # Objects that no record vouches for: replaying them is harmless, not replaying them may lose them.
+        self.unclean = record.clean is False or (record.clean is None and self.aws.has_state)
+        self._replay_due = self.unclean
+        self.env_file.unlink(missing_ok=True)
+
+    def _with_addresses(self, settings: Settings) -> Settings:
+        return settings.model_copy(
+            update={
+                "aws_endpoint_url": self.aws.url,
+                "aws_access_key_id": ACCESS_KEY_ID,
+                "aws_secret_access_key": self._aws_secret,
+                "aws_session_token": None,
+                "neo4j_uri": self.graph.uri,
+                "neo4j_user": USER,
+                "neo4j_password": SecretStr(self.graph.password),
+                "neo4j_database": DATABASE,
+                "api_url": self.api.url,
+                "metrics_url": f"{self.metrics.url}/metrics",
+                "dagster_url": self.dagster.url,
+                "state_url": SecretStr(settings.state_database_url),
+            }
+        )
+
+    def _variables(self) -> dict[str, str]:
+        """What every child is given, and with it whatever it starts."""
+        return {
+            **variables_of(self.settings),
+            "AWS_DEFAULT_REGION": self.settings.aws_region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "DAGSTER_HOME": str(dagster_home(self.settings.home)),
+        }
+
+    def _code_locations(self) -> dict[str, str]:
+        """The variables that workspace.yaml reads."""
+        return {
+            "MOVIEREC_STREAM_HOST": self.stream.host,
+            "MOVIEREC_STREAM_PORT": str(self.stream.port),
+            "MOVIEREC_BATCH_HOST": self.batch.host,
+            "MOVIEREC_BATCH_PORT": str(self.batch.port),
+        }
+
+    def _stack_env(self) -> dict[str, str]:
+        """Where everything is, for other processes: addresses and credentials, no tuning."""
+        variables = self._variables()
+        return {name: variables[name] for name in STACK_VARIABLES}
+
+    def _moved(self, server: Server, note: str = "") -> str:
+        """The note, and that the port is not the one asked for."""
+        if not server.wanted_port or server.port == server.wanted_port:
+            return note
+        moved = f"port {server.wanted_port} was busy"
+        return f"{moved}; {note}" if note else moved
+
+    def _ready(self, server: Server, report: Report) -> None:
+        report(server.name, "starting")
+        server.start()
+        report(server.name, f"ready in {server.seconds_to_ready:.1f} s")
+
+    def _starter(self, server: Server, report: Report) -> Callable[[], None]:
+        return lambda: self._ready(server, report)
+
+    def _together(self, *starts: Callable[[], None]) -> None:
+        """All are done. When one fails the others are stopped at once, and its failure is raised."""
+        pool = ThreadPoolExecutor(len(starts))
+        try:
+            for done in as_completed([pool.submit(start) for start in starts]):
+                done.result()
+        except BaseException:
+            self._stopping.set()
+            for server in self.servers:
+                server.stop()
+            raise
+        finally:
+            pool.shutdown(wait=True)
+
+    def _spawned(self, server: Server) -> None:
+        if self._record is not None:
+            self._record.add(server.name, server.process.pid)
+        if self._stopping.is_set():
+            raise ServerFailed(f"{server.name} was not wanted any more: the stack is stopping")
+
+    def _ended(self, server: Server) -> None:
+        if not self._stopping.is_set():
+            self._endings.put(server)
+
+    def __enter__(self) -> "Stack":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+STACK_VARIABLES = (
+    "MOVIEREC_HOME",
+    "MOVIEREC_API_URL",
+    "MOVIEREC_METRICS_URL",
+    "DAGSTER_URL",
+    "DAGSTER_HOME",
+    "NEO4J_URI",
+    "NEO4J_USER",
+    "NEO4J_PASSWORD",
+    "NEO4J_DATABASE",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "MOVIEREC_BUCKET",
+    "MOVIEREC_RAW_QUEUE_URL",
+    "MOVIEREC_CLEAN_QUEUE_URL",
+    "MOVIEREC_DLQ_URL",
+    "MOVIEREC_STATE_URL",
+)
+
+
+def _each(*stops: Callable[[], bool]) -> list[bool]:
+    """What each returned; all at the same time."""
+    with ThreadPoolExecutor(len(stops)) as pool:
+        return list(pool.map(lambda stop: stop(), stops))
+
+
+def _without_proxy(environment: dict[str, str]) -> dict[str, str]:
+    """The environment in which nothing goes to this machine's own servers through a proxy."""
+    except_for = [one for one in environment.get("NO_PROXY", environment.get("no_proxy", "")).split(",") if one]
+    listed = ",".join([*except_for, LOOPBACK, "localhost"])
+    return {**environment, "NO_PROXY": listed, "no_proxy": listed}

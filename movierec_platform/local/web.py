@@ -1,0 +1,44 @@
+"""The API and the metrics exporter, each a process of this package."""
+
+import sys
+from collections.abc import Mapping
+from typing import ClassVar
+
+from movierec_platform.local.server import Command, Server, http_status
+
+
+class _WebServer(Server):
+    """`python -m movierec_platform.api.serve ROLE`, which reads its settings from `environment`."""
+
+    role: ClassVar[str]
+    port_variable: ClassVar[str]
+    probe: ClassVar[str]
+
+    environment: Mapping[str, str]
+    """Set before `start`; the port is added."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    def command(self) -> Command:
+        arguments = [sys.executable, "-m", "movierec_platform.api.serve", self.role]
+        return Command(arguments, {**self.environment, self.port_variable: str(self.port)})
+
+    def is_ready(self) -> bool:
+        return http_status(self.port, self.probe, self.host) == 200
+
+
+class ApiServer(_WebServer):
+    """The API and its page. Asked to stop, it first answers what it has taken."""
+
+    name = "api"
+    role, port_variable, probe = "api", "MOVIEREC_API_PORT", "/health/live"
+    stop_within_s = 25.0
+
+
+class MetricsServer(_WebServer):
+    """The Prometheus exporter."""
+
+    name = "metrics"
+    role, port_variable, probe = "exporter", "MOVIEREC_METRICS_PORT", "/metrics"

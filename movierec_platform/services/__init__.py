@@ -1,0 +1,1 @@
+"""Use cases, one verb each: gather through adapters, decide in the domain, act."""

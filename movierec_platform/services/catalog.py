@@ -1,0 +1,44 @@
+"""Project the catalogue into the graph: movies with their genres and how they are rated."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.lake import Lake
+
+BATCH_MOVIES = 2_000
+
+
+def project_catalog(lake: Lake, graph: Graph) -> int:
+    """The graph has its constraints and every movie of the lake; returns how many. Doing it again changes nothing."""
+    graph.ensure_schema()
+    movies = lake.read("movies")
+    ratings = lake.read("interactions", columns=["movie_id", "rating"])
+    for rows in catalog_rows(movies, ratings):
+        graph.merge_movies(rows)
+    return int(movies.num_rows)
+
+
+def catalog_rows(
+    movies: pa.Table, interactions: pa.Table, batch_movies: int = BATCH_MOVIES
+) -> Iterator[list[dict[str, Any]]]:
+    """Batches of `{id, title, year, genres, rating_count, rating_mean}` by id.
+
+    Count and mean are over visible ratings (interactions in normal form keep no others); the mean of none is None.
+    """
+    rated = interactions.group_by("movie_id").aggregate([("rating", "count"), ("rating", "mean")]).combine_chunks()
+    movies = movies.sort_by("movie_id")
+    at = pc.index_in(movies["movie_id"], value_set=rated["movie_id"])
+    rows = pa.table(
+        {
+            "id": movies["movie_id"],
+            **{name: movies[name] for name in ("title", "year", "genres")},
+            "rating_count": pc.fill_null(rated["rating_count"].take(at), 0),
+            "rating_mean": rated["rating_mean"].take(at),
+        }
+    )
+    for batch in rows.to_batches(max_chunksize=batch_movies):
+        yield batch.to_pylist()

@@ -1,0 +1,66 @@
+"""Drains a queue for as long as there is work: long-poll, do the work, delete; under a lease, with bounded runtime."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from movierec_platform.adapters.leases import Lease
+from movierec_platform.adapters.queues import Message, Queue
+from movierec_platform.domain.drains import DrainPolicy
+from movierec_platform.errors import Transient
+
+POLL_S = 10
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What a drain run did."""
+
+    events: int
+    messages: int
+    left_because: str
+
+
+def drain(
+    queue: Queue, work: Callable[[Sequence[Message]], int], lease: Lease, run_id: str, policy: DrainPolicy
+) -> DrainReport:
+    """The report, after `linger_s` without work or `max_runtime_s` in all.
+
+    Waits for the lease while a predecessor hands over. A message is deleted only after `work` has returned, so a
+    killed run loses nothing. While a dependency is down the run retries in place with back-off: receiving again would
+    count towards the five receives that make a message poison.
+    """
+    started_s = time.monotonic()
+    with lease.held(run_id, timeout_s=policy.overlap_s + policy.grace_s):
+        events = messages = 0
+        ends_s = started_s + policy.max_runtime_s
+        last_work_s = time.monotonic()
+        while True:
+            now_s = time.monotonic()
+            if now_s >= ends_s:
+                return DrainReport(events, messages, "max_runtime")
+            if now_s - last_work_s >= policy.linger_s:
+                return DrainReport(events, messages, "idle")
+            wait_s = min(POLL_S, policy.linger_s - (now_s - last_work_s), ends_s - now_s)
+            received = _retrying(ends_s)(queue.receive, wait_s=max(1, int(wait_s)))
+            if received:
+                events += _retrying(ends_s)(work, received)
+                _retrying(ends_s)(queue.delete, received)
+                lease.note_work()
+                messages += len(received)
+                last_work_s = time.monotonic()
+
+
+def _retrying(ends_s: float) -> Retrying:
+    return Retrying(
+        retry=retry_if_exception_type(Transient),
+        wait=wait_random_exponential(multiplier=0.2, max=10),
+        stop=stop_after_delay(max(0.0, ends_s - time.monotonic())),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )

@@ -1,0 +1,114 @@
+"""Passes raw messages through the quality gate: accepted events to the clean queue, refused ones to the dlq queue."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from movierec_platform.adapters.objects import ObjectStore
+from movierec_platform.adapters.queues import Message, Queues
+from movierec_platform.adapters.state import State
+from movierec_platform.domain.envelope import (
+    EVENT_BYTES,
+    Envelope,
+    Refused,
+    Rejections,
+    encode,
+    pack,
+    pack_rejections,
+    raw_key,
+    raw_object,
+    unpack,
+)
+from movierec_platform.domain.events import Event
+from movierec_platform.domain.freshness import CounterKey
+from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge, parse_json
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The gate between the raw queue, the clean queue and the dlq queue."""
+
+    queues: Queues
+    objects: ObjectStore
+    state: State
+
+    def pass_on(self, messages: Sequence[Message]) -> int:
+        """Every event of these messages is in the clean or in the dlq queue; returns how many events there were.
+
+        The caller deletes the messages afterwards: one that comes again is judged the same and changes nothing.
+        """
+        clean: list[str] = []
+        refused: list[str] = []
+        counts: Counter[CounterKey] = Counter()
+        events = 0
+        for message in messages:
+            verdicts = _judge_all(unpack(message.body) or self._land_bare(message))
+            clean += verdicts.accepted
+            refused += verdicts.refused
+            counts.update(verdicts.counts)
+            events += verdicts.events
+        self.queues.clean.send(clean)
+        self.queues.dlq.send(refused)
+        self.state.add(counts)
+        return events
+
+    def _land_bare(self, message: Message) -> Envelope:
+        """The events that another producer put on the queue, landed as the API would have; the same again next time."""
+        value = parse_json(message.body)
+        if isinstance(value, Rejected):
+            value = _NotJson(message.body, value)
+        events = value if isinstance(value, list) else [value]
+        key = raw_key(message.sent_at_ms, message.message_id)
+        encoded = [encode(event.body if isinstance(event, _NotJson) else event) for event in events]
+        self.objects.put(key, raw_object(encoded, message.sent_at_ms, source="queue"))
+        return Envelope(key, message.sent_at_ms, events, range(len(events)))
+
+
+@dataclass(frozen=True, slots=True)
+class _NotJson:
+    """A message body that is no JSON; it is landed as a JSON string."""
+
+    body: str
+    rejection: Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdicts:
+    accepted: list[str]
+    refused: list[str]
+    counts: Counter[CounterKey]
+    events: int
+
+
+def _judge_all(envelope: Envelope) -> _Verdicts:
+    """The messages for either queue, and what to count."""
+    accepted: list[tuple[int, bytes]] = []
+    refused: list[Refused] = []
+    counts: Counter[CounterKey] = Counter()
+    for line, raw in zip(envelope.lines, envelope.events, strict=True):
+        verdict = raw.rejection if isinstance(raw, _NotJson) else judge(raw, envelope.received_at_ms)
+        if isinstance(verdict, Event):
+            accepted.append((line, encode(verdict.as_json())))
+            counts["movierec_events_accepted_total", ()] += 1
+            if unknown := len(raw.keys() - KNOWN_FIELDS):
+                counts["movierec_fields_ignored_total", ()] += unknown
+        else:
+            refused.append(Refused(line, verdict, _body(raw)))
+            counts["movierec_events_rejected_total", (("reason", verdict.reason_code),)] += 1
+    return _Verdicts(
+        accepted=pack(
+            envelope.raw_key,
+            envelope.received_at_ms,
+            [event for _, event in accepted],
+            [line for line, _ in accepted],
+        ),
+        refused=pack_rejections(Rejections(envelope.raw_key, envelope.received_at_ms, refused)),
+        counts=counts,
+        events=len(envelope.events),
+    )
+
+
+def _body(raw: object) -> str:
+    """The event's JSON text for the quarantine, cut where a message cannot hold it; the raw object has all of it."""
+    text = raw.body if isinstance(raw, _NotJson) else encode(raw).decode()
+    return text.encode()[:EVENT_BYTES].decode(errors="ignore")

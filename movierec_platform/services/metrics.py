@@ -1,0 +1,112 @@
+"""What Prometheus reads of the whole platform, and which of its parts answer."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from movierec_platform.adapters.graph import Graph, Publication
+from movierec_platform.adapters.objects import ObjectStore
+from movierec_platform.adapters.queues import QUEUE_NAMES, Depth, QueueName, Queues
+from movierec_platform.adapters.state import State
+from movierec_platform.domain.freshness import CounterKey
+from movierec_platform.errors import MovierecError, Transient
+
+ASK_TIMEOUT_S = 5.0
+"""Half of Prometheus's default scrape timeout."""
+
+Asked = Mapping[str, Callable[[], Any]]
+
+
+class Questioner:
+    """Asks the parts of the platform side by side; one that hangs costs `timeout_s`, never the others' answers."""
+
+    def __init__(self, parts: Asked, timeout_s: float = ASK_TIMEOUT_S) -> None:
+        self.parts = parts
+        self._timeout_s = timeout_s
+        # A thread for each: with a shared pool, questions that hang would in time take all of its threads.
+        self._askers = {name: ThreadPoolExecutor(1, thread_name_prefix=f"ask-{name}") for name in parts}
+
+    def ask(self) -> dict[str, Any]:
+        """Each part's answer, or the MovierecError that it raised; Transient when it took too long."""
+        asked = {name: self._askers[name].submit(_answer, question) for name, question in self.parts.items()}
+        _, late = wait(asked.values(), timeout=self._timeout_s)
+        for future in late:
+            future.cancel()
+        too_slow = Transient(f"no answer within {self._timeout_s:g} s")
+        return {name: too_slow if future in late else future.result() for name, future in asked.items()}
+
+    def close(self) -> None:
+        """No more questions; one in flight is not waited for."""
+        for asker in self._askers.values():
+            asker.shutdown(wait=False, cancel_futures=True)
+
+
+class PlatformCollector(Collector):
+    """Durable counters, queue depths and the published version's age, read at each scrape.
+
+    A part that is down yields `movierec_<part>_up 0` and none of its figures; the scrape succeeds.
+    """
+
+    def __init__(self, state: Callable[[], State], queues: Queues, graph: Graph, objects: ObjectStore) -> None:
+        self._questioner = Questioner(
+            {
+                "state": lambda: state().counters(),
+                "queues": lambda: {name: queues.named(name).depth() for name in QUEUE_NAMES},
+                "graph": graph.publication,
+                "objects": objects.ping,
+            }
+        )
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering asks nobody, and the figures are only known at a scrape."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        answers = self._questioner.ask()
+        for part, answer in answers.items():
+            yield _gauge(
+                f"movierec_{part}_up", f"1 when the {part} answer", float(not isinstance(answer, MovierecError))
+            )
+        if isinstance(answers["graph"], Publication):
+            yield _age(answers["graph"], time.time())
+        if isinstance(answers["queues"], dict):
+            yield _depths(answers["queues"])
+        if isinstance(answers["state"], dict):
+            yield from _counters(answers["state"])
+
+
+def _answer(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except MovierecError as error:
+        return error
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, meaning, value=value)
+
+
+def _age(publication: Publication, now_s: float) -> Metric:
+    age_s = now_s - publication.published_at_ms / 1000
+    return _gauge("movierec_published_similarity_age_seconds", "since the similarity in use was published", age_s)
+
+
+def _depths(depths: Mapping[QueueName, Depth]) -> Metric:
+    metric = GaugeMetricFamily("movierec_queue_messages", "messages in an SQS queue, about", labels=["queue", "state"])
+    for name, depth in depths.items():
+        for state in ("visible", "in_flight", "delayed"):
+            metric.add_metric([name, state], getattr(depth, state))
+    return metric
+
+
+def _counters(counters: Mapping[CounterKey, float]) -> Iterable[Metric]:
+    families: dict[str, Metric] = {}
+    for (name, labels), value in sorted(counters.items()):
+        family = families.setdefault(name, CounterMetricFamily(name, "counted durably: survives every restart"))
+        family.add_sample(f"{family.name}_total", dict(labels), value)
+    return families.values()

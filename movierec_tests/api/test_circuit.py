@@ -1,0 +1,44 @@
+"""After a failure a dependency is left alone, then one caller tries it for all."""
+
+import pytest
+
+from movierec_platform.services.recommend import Circuit
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def circuit(clock) -> Circuit:
+    return Circuit(2.0, clock)
+
+
+def test_everybody_asks_what_answers(circuit):
+    assert [circuit.may_ask() for _ in range(3)] == [True, True, True]
+
+
+def test_nobody_asks_for_a_while_after_a_failure_then_one_does(circuit, clock):
+    circuit.failed()
+    clock.now_s += 1.9
+    assert not circuit.may_ask()
+    clock.now_s += 0.1
+    assert [circuit.may_ask() for _ in range(3)] == [True, False, False]
+    clock.now_s += 2.0
+    assert [circuit.may_ask() for _ in range(2)] == [True, False]
+
+
+def test_everybody_asks_again_after_the_one_succeeded(circuit, clock):
+    circuit.failed()
+    clock.now_s += 2.0
+    assert circuit.may_ask()
+    circuit.succeeded()
+    assert [circuit.may_ask() for _ in range(2)] == [True, True]

@@ -1,0 +1,172 @@
+"""POST /ingest: what is acknowledged is in S3 and in the queue; what is refused is in neither."""
+
+import gzip
+import json
+
+import pytest
+
+from movierec_platform.adapters.objects import open_objects
+from movierec_platform.adapters.queues import open_queue
+from movierec_platform.api.app import create_app, services_of
+from movierec_platform.config import Settings
+
+RATING = {"event_id": "e-1", "user_id": 7, "movie_id": 1, "rating": 4.5}
+VIEW = {"event_id": "e-2", "event_type": "view", "user_id": 7, "movie_id": 2}
+NO_RATING = {"event_id": "e-3", "user_id": 7, "movie_id": 3}
+
+
+@pytest.fixture
+def limited(fresh_settings: Settings):
+    """Settings with small limits, so that crossing them is cheap."""
+    return fresh_settings.model_copy(update={"max_request_events": 3, "max_request_bytes": 2_000})
+
+
+@pytest.fixture
+def client(limited):
+    app = create_app(limited)
+    yield app.test_client()
+    services_of(app).close()
+
+
+def landed(settings: Settings) -> list:
+    """The events of every raw object, once it is certain that the queue carries the same."""
+    objects = open_objects(settings)
+    stored = [json.loads(line)["event"] for key in objects.keys("raw/") for line in _lines(objects.get(key))]
+    messages = open_queue(settings, "raw").receive()
+    queued = [event for message in messages for event in json.loads(message.body)["events"]]
+    assert sorted(map(str, queued)) == sorted(map(str, stored))
+    return stored
+
+
+def _lines(raw_object: bytes) -> list[bytes]:
+    return gzip.decompress(raw_object).splitlines()
+
+
+def test_an_event_is_in_the_store_and_in_the_queue_when_it_is_acknowledged(client, limited):
+    answer = client.post("/ingest", json=RATING)
+    assert answer.status_code == 202
+    assert len(answer.json.pop("batch_id")) == 32
+    assert answer.json == answer.json | {
+        "accepted": 1,
+        "rejected": 0,
+        "results": [{"index": 0, "event_id": "e-1", "status": "accepted"}],
+    }
+    assert landed(limited) == [RATING]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (json.dumps([RATING, VIEW]).encode(), {"Content-Type": "application/json"}),
+        (f"{json.dumps(RATING)}\n{json.dumps(VIEW)}\n".encode(), {"Content-Type": "application/x-ndjson"}),
+        (f"{json.dumps(RATING)}\n{json.dumps(VIEW)}".encode(), {}),
+        (gzip.compress(json.dumps([RATING, VIEW]).encode()), {"Content-Encoding": "gzip"}),
+    ],
+    ids=["array", "ndjson", "ndjson unsaid", "gzip"],
+)
+def test_every_form_of_a_batch_lands_in_its_order(client, limited, body, headers):
+    answer = client.post("/ingest", data=body, headers=headers)
+    assert [result["event_id"] for result in answer.json["results"]] == ["e-1", "e-2"]
+    assert landed(limited) == [RATING, VIEW]
+
+
+def test_whatever_is_json_is_landed_for_the_gate_to_judge(client, limited):
+    answer = client.post("/ingest", data='[{"user_id": 123456789012345678901234567890}, 7, null]')
+    assert (answer.status_code, answer.json["accepted"], answer.json["rejected"]) == (202, 3, 0)
+    assert landed(limited) == [{"user_id": 1.2345678901234568e29}, 7, None]
+
+
+@pytest.mark.parametrize("flag", ["true", "1", "TRUE"])
+def test_validation_answers_what_the_gate_would_say_and_lands_the_rest(client, limited, flag):
+    answer = client.post(f"/ingest?validate={flag}", json=[NO_RATING, RATING, "text"])
+    assert (answer.status_code, answer.json["accepted"], answer.json["rejected"]) == (202, 1, 2)
+    assert answer.json["results"] == [
+        {
+            "index": 0,
+            "event_id": "e-3",
+            "status": "rejected",
+            "reason_code": "missing_field",
+            "detail": "an event of type rating has a rating",
+        },
+        {"index": 1, "event_id": "e-1", "status": "accepted"},
+        {
+            "index": 2,
+            "event_id": None,
+            "status": "rejected",
+            "reason_code": "not_an_object",
+            "detail": "an event is a JSON object, not a string",
+        },
+    ]
+    assert landed(limited) == [RATING]
+
+
+def test_when_validation_leaves_nothing_nothing_is_landed(client, limited):
+    answer = client.post("/ingest?validate=true", json=NO_RATING)
+    assert (answer.status_code, answer.json["batch_id"], answer.json["accepted"]) == (202, None, 0)
+    assert landed(limited) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "slug"),
+    [
+        (b"", {}, 400, "no-events"),
+        (b"[]", {}, 400, "no-events"),
+        (json.dumps(RATING).encode() + b"\n{", {}, 400, "malformed-json"),
+        (b'{"user_id": NaN}', {}, 400, "malformed-json"),
+        (b"not gzip", {"Content-Encoding": "gzip"}, 400, "malformed-gzip"),
+        (b"[0,0,0,0]", {}, 413, "too-many-events"),
+        (b"0\n0\n0\n0", {}, 413, "too-many-events"),
+        (b" " * 2_001, {}, 413, "body-too-large"),
+        (gzip.compress(b" " * 2_001), {"Content-Encoding": "gzip"}, 413, "body-too-large"),
+        (b"{}", {"Content-Type": "text/csv"}, 415, "unsupported-media-type"),
+        (b"{}", {"Content-Encoding": "br"}, 415, "unsupported-encoding"),
+    ],
+    ids=lambda value: None if isinstance(value, (bytes, dict)) else str(value),
+)
+def test_a_request_that_is_refused_lands_nothing(client, limited, body, headers, status, slug):
+    answer = client.post("/ingest", data=body, headers=headers)
+    assert (answer.status_code, answer.json["type"]) == (status, f"/problems/{slug}")
+    assert landed(limited) == []
+
+
+def test_one_event_that_is_too_large_refuses_the_request(fresh_settings):
+    app = create_app(fresh_settings)
+    try:
+        answer = app.test_client().post("/ingest", json=[RATING, RATING | {"note": "x" * 70_000}])
+        assert (answer.status_code, answer.json["type"]) == (413, "/problems/event-too-large")
+        assert "event 1" in answer.json["detail"]
+        assert landed(fresh_settings) == []
+    finally:
+        services_of(app).close()
+
+
+@pytest.mark.parametrize("query", ["validate=maybe", "validate=", "validate=true&validate=false"])
+def test_a_flag_that_is_neither_is_refused(idle_client, query):
+    answer = idle_client.post(f"/ingest?{query}", json=RATING)
+    assert (answer.status_code, answer.json["type"]) == (400, "/problems/bad-parameter")
+
+
+@pytest.mark.parametrize("part", ["queue", "object store"])
+def test_while_the_queue_or_the_store_is_away_nothing_is_promised(fresh_settings, part):
+    changed = (
+        {"raw_queue_url": f"{fresh_settings.raw_queue_url}-gone"}
+        if part == "queue"
+        else {"bucket": f"{fresh_settings.bucket}-gone"}
+    )
+    app = create_app(fresh_settings.model_copy(update=changed))
+    try:
+        answer = app.test_client().post("/ingest", json=RATING)
+        assert (answer.status_code, answer.json["type"]) == (503, f"/problems/{part.replace(' ', '-')}-unavailable")
+        assert "nothing was promised" in answer.json["detail"]
+        assert answer.headers["Retry-After"] == "2"
+        assert "127.0.0.1" not in answer.text
+    finally:
+        services_of(app).close()
+
+
+def test_a_lander_that_is_closing_asks_to_come_back(client, limited):
+    services_of(client.application).lander.close()
+    answer = client.post("/ingest", json=RATING)
+    assert (answer.status_code, answer.json["type"]) == (503, "/problems/landing-busy")
+    assert answer.headers["Retry-After"] == "2"
+    assert landed(limited) == []

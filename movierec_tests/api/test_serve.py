@@ -1,0 +1,137 @@
+"""The API and the exporter as processes: how they start, stop, and refuse to start."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+import requests
+
+from movierec_platform.config import Settings, inherited_environment, variables_of
+from movierec_platform.local.web import ApiServer, MetricsServer
+from movierec_tests.api.test_ingest import RATING, landed
+
+DEADLINE_S = 30.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """The condition holds; fails after the deadline."""
+    ends = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < ends, f"{what}: not within {DEADLINE_S:.0f} s"
+        time.sleep(0.02)
+
+
+def environment(settings: Settings, **changed: str) -> dict[str, str]:
+    return {**inherited_environment(), **variables_of(settings), **changed}
+
+
+def refused(settings: Settings, role: str, **changed: str) -> str:
+    """What it says when it refuses to start."""
+    arguments = [sys.executable, "-m", "movierec_platform.api.serve", role]
+    ended = subprocess.run(
+        arguments, env=environment(settings, **changed), capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+@pytest.fixture
+def api(fresh_settings: Settings) -> Iterator[ApiServer]:
+    server = ApiServer(fresh_settings.home, 0)
+    server.environment = environment(fresh_settings)
+    server.start()
+    yield server
+    server.stop()
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_request_in_flight_is_answered_and_the_lander_closed_before_it_ends(api, fresh_settings):
+    body = json.dumps(RATING).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=DEADLINE_S)
+    connection.putrequest("POST", "/ingest")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:10])
+    other = requests.get(f"{api.url}/health/live", timeout=DEADLINE_S)  # so the first request is being worked on
+    assert other.status_code == 200
+    os.kill(api.process.pid, signal.SIGTERM)
+    until(lambda: not listens(api.port), "the port is closed")
+    connection.send(body[10:])
+    answer = connection.getresponse()
+    assert (answer.status, json.load(answer)["accepted"]) == (202, 1)
+    connection.close()
+    assert api.process.wait(DEADLINE_S) == 0
+    assert "stopped: everything acknowledged is durable" in api.log.read_text()
+    assert landed(fresh_settings) == [RATING]
+
+
+def test_the_worker_does_not_outlive_a_parent_that_is_killed(api):
+    (worker,) = psutil.Process(api.process.pid).children()
+    api.process.kill()
+    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker has ended")
+    assert not listens(api.port)
+    assert "stopped: everything acknowledged is durable" in api.log.read_text()
+
+
+def test_its_log_is_a_json_line_a_request(api):
+    requests.get(f"{api.url}/recommend/zero", headers={"X-Request-ID": "r-7"}, timeout=DEADLINE_S)
+    (line,) = [json.loads(line) for line in api.log.read_text().splitlines() if '"r-7"' in line]
+    assert {name: line[name] for name in ("level", "logger", "route", "status")} == {
+        "level": "info",
+        "logger": "movierec_platform.access",
+        "route": "/recommend/<user>",
+        "status": 400,
+    }
+
+
+def test_the_processes_do_not_load_pandas(api):
+    (worker,) = psutil.Process(api.process.pid).children()
+    requests.get(f"{api.url}/health/ready", timeout=DEADLINE_S)
+    mapped = {os.path.basename(file.path) for file in worker.memory_maps()}
+    assert any(name.startswith("_multiarray_umath") for name in mapped)  # numpy: the look at the maps sees libraries
+    assert not any("pandas" in file.path for file in worker.memory_maps())
+
+
+@pytest.mark.parametrize(("role", "variable"), [("api", "MOVIEREC_API_HOST"), ("exporter", "MOVIEREC_METRICS_HOST")])
+@pytest.mark.parametrize("host", ["::", "192.0.2.1", "example.org", "0.0.0.0"])  # noqa: S104
+def test_an_address_that_others_reach_is_refused_while_there_are_no_keys(fresh_settings, role, variable, host):
+    assert f"{host} is reachable from other machines" in refused(fresh_settings, role, **{variable: host})
+
+
+@pytest.mark.parametrize(("role", "variable"), [("api", "MOVIEREC_API_PORT"), ("exporter", "MOVIEREC_METRICS_PORT")])
+def test_a_busy_port_is_refused_rather_than_shared(fresh_settings, role, variable):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"cannot listen on 127.0.0.1 port {port}" in refused(fresh_settings, role, **{variable: port})
+
+
+def test_the_exporter_serves_metrics_and_ends_when_it_is_asked_to(fresh_settings):
+    server = MetricsServer(fresh_settings.home, 0)
+    server.environment = environment(fresh_settings)
+    server.start()
+    try:
+        text = requests.get(f"{server.url}/metrics", timeout=DEADLINE_S).text
+        for part in ("graph", "queues", "objects", "state"):
+            assert f"movierec_{part}_up 1.0" in text
+    finally:
+        assert server.stop()
+    assert server.process.returncode == 0

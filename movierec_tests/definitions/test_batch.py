@@ -1,0 +1,80 @@
+"""The code location `batch` as Dagster sees it."""
+
+import os
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from movierec_platform.defs.batch.definitions import defs
+
+LINEAGE = {
+    "movies": set(),
+    "ratings": set(),
+    "interactions": {"movies", "ratings"},
+    "catalog_graph": {"movies", "interactions"},
+    "ratings_graph": {"ratings", "catalog_graph"},
+    "movie_similarity": {"interactions"},
+    "similarity_graph": {"movie_similarity", "catalog_graph"},
+}
+GROUPS = {
+    "movielens": {"movies", "ratings"},
+    "lake": {"interactions"},
+    "similarity": {"movie_similarity"},
+    "graph": {"catalog_graph", "ratings_graph", "similarity_graph"},
+}
+
+
+def assets() -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+
+
+def test_it_loads() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_lineage() -> None:
+    assert {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in assets().items()} == LINEAGE
+
+
+def test_groups_and_kinds() -> None:
+    found: dict[str | None, set[str]] = {}
+    for name, spec in assets().items():
+        found.setdefault(spec.group_name, set()).add(name)
+        assert spec.kinds, f"{name} says no kind"
+    assert found == GROUPS
+
+
+@pytest.mark.parametrize("name", sorted(LINEAGE))
+def test_the_description_is_the_grain_of_a_row(name: str) -> None:
+    description = assets()[name].description or ""
+    assert description.startswith("One ")
+    assert description.endswith(".")
+    assert "\n" not in description
+
+
+@pytest.mark.parametrize(
+    ("job", "steps"),
+    [
+        ("load_movielens", {"movielens", "interactions", "catalog_graph", "ratings_graph"}),
+        ("nightly", {"interactions", "catalog_graph", "movie_similarity", "similarity_graph"}),
+    ],
+)
+def test_jobs_run_their_assets_in_one_process(job: str, steps: set[str]) -> None:
+    resolved = defs.resolve_job_def(job)
+    assert {node.name for node in resolved.nodes} == steps
+    assert resolved.executor_def.name == "in_process"
+
+
+def test_the_nightly_runs_by_itself_at_three_utc() -> None:
+    schedule = defs.resolve_schedule_def("nightly_schedule")
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.job_name, schedule.cron_schedule, schedule.execution_timezone) == ("nightly", "0 3 * * *", "UTC")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+def test_importing_it_reads_no_setting() -> None:
+    broken = {**os.environ, "MOVIEREC_API_PORT": "not a port", "NEO4J_URI": "nowhere"}
+    program = "import movierec_platform.defs.batch.definitions"
+    subprocess.run([sys.executable, "-c", program], env=broken, check=True, timeout=120)

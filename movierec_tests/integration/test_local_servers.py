@@ -1,0 +1,280 @@
+"""The servers of the local stack, one at a time: what survives which end, and what a failed start says."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar
+
+import neo4j
+import psutil
+import pytest
+from neo4j.exceptions import ClientError
+
+from movierec_platform.adapters.aws import sqs_client
+from movierec_platform.adapters.objects import open_objects
+from movierec_platform.adapters.queues import open_queue
+from movierec_platform.config import Settings
+from movierec_platform.errors import ServerFailed, UsageError
+from movierec_platform.infrastructure.provision import provision
+from movierec_platform.local.aws import AwsServer
+from movierec_platform.local.graph import DATABASE, USER, GraphServer
+from movierec_platform.local.ports import Ports
+from movierec_platform.local.record import HomeLock, StackRecord
+from movierec_platform.local.server import Command, Server
+
+
+class Script(Server):
+    """A server that is a Python script; ready once it has made the file `ready`."""
+
+    name = "script"
+    ready_within_s: ClassVar[float] = 30.0
+    stop_within_s: ClassVar[float] = 1.0
+    descendants_within_s: ClassVar[float] = 0.5
+    code = ""
+
+    def command(self) -> Command:
+        environment = {**os.environ, "READY": str(self.ready), "PORT": str(self.port)}
+        return Command([sys.executable, "-c", self.code], environment)
+
+    def is_ready(self) -> bool:
+        return self.ready.exists()
+
+    @property
+    def ready(self) -> Path:
+        return self.home / "ready"
+
+
+STUBBORN = """
+import os, signal, subprocess, sys, time
+code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", code], start_new_session=%s, stdout=subprocess.PIPE)
+child.stdout.readline()
+path = os.environ["READY"]
+open(path + ".new", "w").write(str(child.pid))
+os.replace(path + ".new", path)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path) -> Iterator[Script]:
+    server = Script(tmp_path, 0)
+    server.code = STUBBORN % False
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_objects_and_queues_survive_a_stop_and_another_port(tmp_path: Path, settings: Settings) -> None:
+    first = AwsServer(tmp_path, 0)
+    first.start()
+    try:
+        own = settings.model_copy(update={"aws_endpoint_url": first.url})
+        own = own.model_copy(update=asdict(provision(own)))
+        open_objects(own).put("raw/one", b"1")
+        open_queue(own, "raw").send(["kept"])
+    finally:
+        assert first.stop()
+    second = AwsServer(tmp_path, 0)
+    second.start()
+    try:
+        assert second.port != first.port
+        own = settings.model_copy(update={"aws_endpoint_url": second.url})
+        own = own.model_copy(update=asdict(provision(own)))
+        assert f":{second.port}/" in own.raw_queue_url
+        assert open_objects(own).get("raw/one") == b"1"
+        assert [message.body for message in open_queue(own, "raw").receive()] == ["kept"]
+    finally:
+        second.stop()
+
+
+def test_objects_survive_a_kill(tmp_path: Path, settings: Settings) -> None:
+    server = AwsServer(tmp_path, 0)
+    server.start()
+    own = settings.model_copy(update={"aws_endpoint_url": server.url})
+    provision(own)
+    open_objects(own).put("raw/one", b"1")
+    server.process.kill()
+    server.process.wait()
+    assert not server.stop()  # the queues were not saved
+    again = AwsServer(tmp_path, 0)
+    again.start()
+    try:
+        assert again.has_state
+        assert open_objects(own.model_copy(update={"aws_endpoint_url": again.url})).get("raw/one") == b"1"
+    finally:
+        again.stop()
+
+
+def test_the_graph_keeps_what_it_acknowledged_and_only_its_owner_gets_in(tmp_path: Path) -> None:
+    first = GraphServer(tmp_path, 0)
+    first.start()
+    try:
+        with neo4j.GraphDatabase.driver(first.uri, auth=(USER, first.password)) as driver:
+            driver.execute_query("CREATE (:Usuario {id: 7})", database_=DATABASE)
+        for private in ("root.pw", "java.args"):
+            assert stat.S_IMODE((tmp_path / "graph" / private).stat().st_mode) == 0o600
+        assert not any(first.password in argument for argument in psutil.Process(first.process.pid).cmdline())
+        assert first.password not in first.log.read_text()
+        first.process.kill()
+        first.process.wait()
+        again = GraphServer(tmp_path, 0)
+        again.start()
+        try:
+            with neo4j.GraphDatabase.driver(again.uri, auth=(USER, again.password)) as driver:
+                found = driver.execute_query("MATCH (u:Usuario) RETURN u.id AS id", database_=DATABASE).records
+            assert [record["id"] for record in found] == [7]
+            with (
+                neo4j.GraphDatabase.driver(again.uri, auth=(USER, "wrong")) as driver,
+                pytest.raises(ClientError),
+            ):
+                driver.execute_query("RETURN 1", database_=DATABASE)
+        finally:
+            again.stop()
+    finally:
+        first.stop()
+
+
+def test_a_server_that_ends_says_how_with_its_last_lines(tmp_path: Path) -> None:
+    server = Script(tmp_path, 0)
+    server.code = "import sys; print('no disk left', flush=True); sys.exit(3)"
+    with pytest.raises(ServerFailed, match=r"(?s)script \(pid \d+\) ended with exit code 3.*script\| no disk left"):
+        server.start()
+
+
+def test_a_server_that_is_not_ready_in_time_is_stopped(tmp_path: Path) -> None:
+    class Slow(Script):
+        ready_within_s = 0.5
+        code = "import time; time.sleep(600)"
+
+    server = Slow(tmp_path, 0)
+    with pytest.raises(ServerFailed, match=r"not ready after"):
+        server.start()
+    assert not server.is_running
+
+
+def test_a_busy_port_moves(tmp_path: Path, aws_server: AwsServer) -> None:
+    server = AwsServer(tmp_path, aws_server.port)
+    server.start()
+    try:
+        assert server.port > aws_server.port
+    finally:
+        server.stop()
+
+
+def test_a_port_lost_between_look_and_bind_is_replaced(tmp_path: Path, aws_server: AwsServer) -> None:
+    class LateLook(Ports):
+        looks = 0
+
+        def take(self, wanted: int, host: str = "127.0.0.1") -> int:
+            self.looks += 1
+            return aws_server.port if self.looks == 1 else super().take(wanted, host)
+
+    class OwnPort(AwsServer):
+        def is_ready(self) -> bool:  # on the lost port the other server would answer
+            return self.port != aws_server.port and super().is_ready()
+
+    server = OwnPort(tmp_path, 0, LateLook())
+    server.start()
+    try:
+        assert server.port != aws_server.port
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_stop_leaves_no_descendant(tmp_path: Path, own_session: bool) -> None:
+    server = Script(tmp_path, 0)
+    server.code = STUBBORN % own_session
+    server.start()
+    child = psutil.Process(int(server.ready.read_text()))
+    server.stop()
+    assert not server.is_running
+    assert not child.is_running()
+
+
+def test_the_log_before_is_kept(tmp_path: Path) -> None:
+    for word in ("first", "second"):
+        server = Script(tmp_path, 0)
+        server.code = f"print('{word}')"
+        with pytest.raises(ServerFailed):
+            server.start()
+    assert (server.log.read_text(), server.log.with_suffix(".log.1").read_text()) == ("second\n", "first\n")
+
+
+def test_orphans_of_a_killed_stack_are_ended_even_without_their_leader(tmp_path: Path, stubborn: Script) -> None:
+    record = StackRecord(tmp_path)
+    record.begin()
+    record.add("script", stubborn.process.pid)
+    child = psutil.Process(int(stubborn.ready.read_text()))
+    stubborn.process.kill()
+    stubborn.process.wait()
+    assert child.is_running()
+
+    after = StackRecord(tmp_path)
+    assert after.clean is False
+    assert after.end_orphans(within_s=0.5) == 1
+    assert not child.is_running()
+
+
+def test_a_process_that_got_the_pid_of_a_dead_server_is_left_alone(tmp_path: Path, stubborn: Script) -> None:
+    record = StackRecord(tmp_path)
+    record.begin()
+    record.add("script", stubborn.process.pid)
+    record._content["servers"][0]["created_at_s"] -= 60.0
+    assert record.end_orphans() == 0
+    assert stubborn.is_running
+
+
+def test_one_stack_a_home(tmp_path: Path) -> None:
+    with HomeLock(tmp_path), pytest.raises(UsageError, match=rf"already running in .* \(pid {os.getpid()}\)"):
+        HomeLock(tmp_path)
+    HomeLock(tmp_path).release()
+
+
+def test_the_lock_of_a_killed_stack_is_free(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, time; from movierec_platform.local.record import HomeLock;"
+        "lock = HomeLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(UsageError, match=str(holder.pid)):
+        HomeLock(tmp_path)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    HomeLock(tmp_path).release()
+
+
+def test_provision_again_keeps_messages_and_updates_attributes(fresh_settings: Settings) -> None:
+    prefix = fresh_settings.bucket
+    open_queue(fresh_settings, "raw").send(["kept"])
+    slower = fresh_settings.model_copy(update={"visibility_timeout_s": 77})
+    assert provision(slower, prefix=prefix).raw_queue_url == fresh_settings.raw_queue_url
+    sqs = sqs_client(fresh_settings)
+    for url in (fresh_settings.raw_queue_url, fresh_settings.clean_queue_url, fresh_settings.dlq_url):
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+        assert found["VisibilityTimeout"] == "77"
+    assert [message.body for message in open_queue(fresh_settings, "raw").receive()] == ["kept"]
+
+
+def test_a_message_received_five_times_moves_to_the_dead_letter_queue(fresh_settings: Settings) -> None:
+    raw, dlq = open_queue(fresh_settings, "raw"), open_queue(fresh_settings, "dlq")
+    raw.send(["poison"])
+    sqs = sqs_client(fresh_settings)
+    for _ in range(5):
+        (message,) = raw.receive()
+        sqs.change_message_visibility(QueueUrl=raw.url, ReceiptHandle=message.receipt, VisibilityTimeout=0)
+    assert raw.receive() == []
+    deadline = time.monotonic() + 10
+    while not (found := dlq.receive(wait_s=1)) and time.monotonic() < deadline:
+        pass
+    assert [message.body for message in found] == ["poison"]

@@ -1,0 +1,134 @@
+"""The gate's verdicts, one row a rule; and it has a verdict for whatever JSON there is."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from movierec_platform.domain.events import Event
+from movierec_platform.domain.gate import AHEAD_MS, EARLIEST_MS, REASON_CODES, Rejected, judge, parse_json
+
+NOW = 1_790_000_000_000
+GOOD: dict[str, Any] = {"event_id": "e1", "user_id": 7, "movie_id": 31, "rating": 4.5, "timestamp": 1_714_564_800}
+ABSENT = object()
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in {**GOOD, **fields}.items() if value is not ABSENT}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "field"),
+    [
+        ({"user_id": ABSENT}, "missing_field", "user_id"),
+        ({"movie_id": ABSENT}, "missing_field", "movie_id"),
+        ({"rating": ABSENT}, "missing_field", "rating"),
+        ({"rating": None}, "missing_field", "rating"),
+        ({"user_id": "7"}, "wrong_type", "user_id"),
+        ({"user_id": True}, "wrong_type", "user_id"),
+        ({"user_id": 7.0}, "wrong_type", "user_id"),
+        ({"user_id": 0}, "wrong_type", "user_id"),
+        ({"movie_id": -1}, "wrong_type", "movie_id"),
+        ({"movie_id": 2**63}, "wrong_type", "movie_id"),
+        ({"rating": "4"}, "wrong_type", "rating"),
+        ({"rating": True}, "wrong_type", "rating"),
+        ({"rating": [4]}, "wrong_type", "rating"),
+        ({"rating": 0.0}, "rating_out_of_range", "rating"),
+        ({"rating": 5.5}, "rating_out_of_range", "rating"),
+        ({"rating": float("inf")}, "rating_out_of_range", "rating"),
+        ({"rating": 3.7}, "rating_not_half_step", "rating"),
+        ({"event_type": "view"}, "rating_forbidden", "rating"),
+        ({"event_type": "retract"}, "rating_forbidden", "rating"),
+        ({"event_type": "like"}, "unknown_event_type", "event_type"),
+        ({"event_type": 1}, "wrong_type", "event_type"),
+        ({"event_id": "x" * 129}, "id_too_long", "event_id"),
+        ({"event_id": ""}, "wrong_type", "event_id"),
+        ({"event_id": 5}, "wrong_type", "event_id"),
+        ({"session_id": "x" * 129}, "id_too_long", "session_id"),
+        ({"timestamp": EARLIEST_MS - 1}, "timestamp_out_of_range", "timestamp"),
+        ({"timestamp": NOW + AHEAD_MS + 1}, "timestamp_out_of_range", "timestamp"),
+        ({"timestamp": -1}, "timestamp_out_of_range", "timestamp"),
+        ({"timestamp": "2024-05-01T12:00:00"}, "wrong_type", "timestamp"),
+        ({"timestamp": "1714564800000000"}, "wrong_type", "timestamp"),
+        ({"timestamp": "yesterday"}, "wrong_type", "timestamp"),
+        ({"timestamp": {}}, "wrong_type", "timestamp"),
+        ({"timestamp": False}, "wrong_type", "timestamp"),
+    ],
+)
+def test_a_defect_is_rejected_with_its_reason_and_field(fields: dict[str, Any], reason: str, field: str) -> None:
+    verdict = judge(changed(**fields), NOW)
+    assert isinstance(verdict, Rejected)
+    assert (verdict.reason_code, verdict.field) == (reason, field)
+    assert field in verdict.detail or "time" in verdict.detail or "rating" in verdict.detail
+
+
+@pytest.mark.parametrize("raw", [None, 3, 2.5, True, "text", [], [GOOD]])
+def test_only_an_object_is_an_event(raw: Any) -> None:
+    assert judge(raw, NOW) == Rejected("not_an_object", None, judge(raw, NOW).detail)
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "at_ms"),
+    [
+        (1_714_564_800, 1_714_564_800_000),
+        (1_714_564_800.25, 1_714_564_800_250),
+        (1_714_564_800_123, 1_714_564_800_123),
+        ("2024-05-01T12:00:00Z", 1_714_564_800_000),
+        ("2024-05-01T14:00:00.5+02:00", 1_714_564_800_500),
+        (ABSENT, NOW),
+        (None, NOW),
+        (NOW + AHEAD_MS, NOW + AHEAD_MS),
+        (EARLIEST_MS, EARLIEST_MS),
+    ],
+)
+def test_times_are_seconds_milliseconds_or_iso_with_a_zone(timestamp: Any, at_ms: int) -> None:
+    verdict = judge(changed(timestamp=timestamp), NOW)
+    assert isinstance(verdict, Event)
+    assert verdict.timestamp_ms == at_ms
+
+
+def test_item_id_is_an_alias_and_unknown_fields_are_ignored() -> None:
+    raw = changed(movie_id=ABSENT, item_id=31, colour="red")
+    assert judge(raw, NOW) == judge(GOOD, NOW)
+
+
+def test_an_event_without_an_id_gets_the_same_one_again_and_another_with_other_fields() -> None:
+    first, again = (judge(changed(event_id=ABSENT), NOW + late) for late in (0, 5000))
+    other = judge(changed(event_id=ABSENT, rating=4.0), NOW)
+    assert isinstance(first, Event)
+    assert isinstance(other, Event)
+    assert first == again
+    assert first.event_id != other.event_id
+
+
+@pytest.mark.parametrize("body", ["", "{", '{"a": NaN}', "[Infinity]", '{"a" 1}', "nul", b"\xff\xfe"])
+def test_what_is_not_json_is_rejected_as_such(body: str | bytes) -> None:
+    verdict = parse_json(body)
+    assert isinstance(verdict, Rejected)
+    assert verdict.reason_code == "not_json"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+anything = st.one_of(
+    json_values,
+    st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(("event_id", "event_type", "user_id", "movie_id", "rating", "timestamp"), json_values),
+    ),
+    st.dictionaries(st.sampled_from(sorted(GOOD)), json_values).map(lambda broken: {**GOOD, **broken}),
+)
+
+
+@given(anything)
+def test_every_json_value_has_a_verdict_and_an_accepted_event_is_accepted_again(raw: Any) -> None:
+    verdict = judge(raw, NOW)
+    if isinstance(verdict, Rejected):
+        assert verdict.reason_code in REASON_CODES
+        assert verdict.detail
+    else:
+        assert judge(verdict.as_json(), NOW) == verdict
