@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     drain_linger_s: float = Field(300.0, gt=0, description="idle seconds after which a drain run leaves")
     drain_max_runtime_s: float = Field(600.0, gt=0, description="seconds after which a drain run hands over")
     drain_overlap_s: float = Field(30.0, gt=0, description="seconds before its end at which a successor is launched")
-    drain_grace_s: float = Field(60.0, gt=0, description="seconds a started run may be without its lease")
+    drain_grace_s: float = Field(20.0, gt=0, description="seconds a started run may be without its lease")
     visibility_timeout_s: int = Field(30, ge=5, le=43_200, description="seconds a received message stays hidden")
     ingest_batch_events: int = Field(2_000, ge=1, le=5_000, description="events in one graph transaction, at most")
 

@@ -1,10 +1,15 @@
-"""With CI=true a skipped test is a failure: there, everything that a test could want must have been installed."""
+"""The servers that tests share, and what a skipped test means.
+
+With CI=true it is a failure: there, everything that a test could want must have been installed.
+"""
 
 import os
 from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+
+pytest_plugins = ["movierec_tests.servers"]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

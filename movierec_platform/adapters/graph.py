@@ -141,7 +141,8 @@ class Graph:
 
     def history(self, user_id: int) -> list[Watched]:
         """What the user has visibly seen, latest first; empty for an unknown user."""
-        return [Watched(*row) for row in self._read(_HISTORY, user_id=user_id)]
+        [[seen]] = self._read(_HISTORY, user_id=user_id)
+        return [Watched(*one) for one in sorted(seen, key=lambda one: (-one[2], one[0]))]
 
     def pair_count(self) -> int:
         """Visible pairs."""
@@ -245,10 +246,10 @@ MERGE (m)-[:ES_DE]->(g)
 
 _STATE: LiteralString = "e.rating, e.rated_at_ms, e.event_id, e.seen_at_ms, e.retracted_at_ms"
 _ALL_PAIRS: LiteralString = f"MATCH (u:Usuario)-[e:VIO|RETIRO]->(m:Pelicula) RETURN u.id, m.id, {_STATE}"
+# One record instead of one a movie: the driver spends a third of the time on it.
 _HISTORY: LiteralString = """
 MATCH (u:Usuario {id: $user_id})-[e:VIO]->(m:Pelicula)
-RETURN m.id, e.rating, e.seen_at_ms
-ORDER BY e.seen_at_ms DESC, m.id
+RETURN collect([m.id, e.rating, e.seen_at_ms])
 """
 # Setting a property takes the node's write lock, so that two writers of one user take turns between read and write.
 _STATES_OF_PAIRS: LiteralString = f"""

@@ -38,7 +38,7 @@ class Lease:
                 yield
             finally:
                 last_work_ns = os.fstat(file).st_mtime_ns
-                _write(file, f"{owner} {time.time()}")
+                _write(file, f"{owner}\n{time.time()}")
                 os.utime(file, ns=(last_work_ns, last_work_ns))
         finally:
             os.close(file)
@@ -55,7 +55,7 @@ class Lease:
             return FREE
         try:
             free = _locked(file)
-            owner, _, released_at = os.pread(file, 256, 0).decode().partition(" ")
+            owner, _, released_at = os.pread(file, 256, 0).decode().partition("\n")
             last_work_s = os.fstat(file).st_mtime
         finally:
             os.close(file)

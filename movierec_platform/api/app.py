@@ -5,6 +5,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
 
@@ -15,7 +16,7 @@ from movierec_platform.adapters.queues import open_queue
 from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.api import health, ingest, recommendations
 from movierec_platform.api import metrics as metrics_resource
-from movierec_platform.api.errors import answer_errors
+from movierec_platform.api.errors import Problem, answer_errors
 from movierec_platform.api.metrics import RequestMetrics
 from movierec_platform.config import Settings
 from movierec_platform.services.land import Lander
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(metrics_resource.blueprint(metrics))
     answer_errors(app)
     _observe(app, metrics)
+    app.before_request(_refuse_foreign_pages)
     return app
 
 
@@ -91,6 +93,13 @@ def services_of(app: Flask) -> Services:
     """What `create_app` opened for this app."""
     services: Services = app.extensions["movierec"]
     return services
+
+
+def _refuse_foreign_pages() -> None:
+    """A page of another site that the user has open cannot post here: browsers name that site in Origin."""
+    origin = request.headers.get("Origin")
+    if request.method not in ("GET", "HEAD", "OPTIONS") and origin and urlsplit(origin).netloc != request.host:
+        raise Problem(403, "foreign-origin", f"pages of {origin} may not post to {request.host}")
 
 
 def _observe(app: Flask, metrics: RequestMetrics) -> None:

@@ -1,9 +1,5 @@
-"""Runs the API and the metrics exporter, each a process that ends well on SIGTERM.
+"""Runs the API and the metrics exporter, each a process that ends well on SIGTERM: `movierec serve api|metrics`."""
 
-``python -m movierec_platform.api.serve api`` and ``... exporter``, with the settings that hold in the environment.
-"""
-
-import argparse
 import ipaddress
 import logging
 import multiprocessing
@@ -21,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
-from pydantic import ValidationError
 
-from movierec_platform.config import Settings, load_settings
+from movierec_platform.config import Settings
 from movierec_platform.errors import MovierecError, Transient, UsageError
 
 if TYPE_CHECKING:  # the worker imports the application; the process that only watches it stays small
@@ -79,19 +74,6 @@ def serve_exporter(settings: Settings) -> None:
         stop.wait()
         server.shutdown()
         thread.join()
-
-
-def main() -> int:
-    """Serves what the command line names; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m movierec_platform.api.serve", description=__doc__)
-    parser.add_argument("what", choices=["api", "exporter"])
-    serve = {"api": serve_api, "exporter": serve_exporter}[parser.parse_args().what]
-    try:
-        serve(load_settings())
-    except (MovierecError, ValidationError) as error:
-        print(f"movierec: {error}", file=sys.stderr)
-        return 3 if isinstance(error, Transient) else 2
-    return 0
 
 
 def _load(settings: Settings) -> "Flask":
@@ -186,7 +168,3 @@ def _log_json_lines() -> None:
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("movierec_platform").setLevel(logging.INFO)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

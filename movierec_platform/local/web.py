@@ -8,7 +8,7 @@ from movierec_platform.local.server import Command, Server, http_status
 
 
 class _WebServer(Server):
-    """`python -m movierec_platform.api.serve ROLE`, which reads its settings from `environment`."""
+    """`movierec serve ROLE`, which reads its settings from `environment`."""
 
     role: ClassVar[str]
     port_variable: ClassVar[str]
@@ -22,7 +22,7 @@ class _WebServer(Server):
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def command(self) -> Command:
-        arguments = [sys.executable, "-m", "movierec_platform.api.serve", self.role]
+        arguments = [sys.executable, "-m", "movierec_platform.cli", "serve", self.role]
         return Command(arguments, {**self.environment, self.port_variable: str(self.port)})
 
     def is_ready(self) -> bool:
@@ -41,4 +41,4 @@ class MetricsServer(_WebServer):
     """The Prometheus exporter."""
 
     name = "metrics"
-    role, port_variable, probe = "exporter", "MOVIEREC_METRICS_PORT", "/metrics"
+    role, port_variable, probe = "metrics", "MOVIEREC_METRICS_PORT", "/metrics"

@@ -14,11 +14,6 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.api.app import create_app, services_of
 from movierec_platform.config import Settings
 from movierec_platform.domain.registers import PairState
-from movierec_tests.integration.conftest import aws_server as aws_server
-from movierec_tests.integration.conftest import clean_graph as clean_graph
-from movierec_tests.integration.conftest import fresh_settings as fresh_settings
-from movierec_tests.integration.conftest import graph_server as graph_server
-from movierec_tests.integration.conftest import settings as settings
 
 VERSION = "20240501T120000Z-00000001"
 MOVIES = {

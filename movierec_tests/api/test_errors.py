@@ -81,3 +81,9 @@ def test_each_request_has_one_line_in_the_access_log(idle_client, caplog):
     (line,) = [record.msg for record in caplog.records if record.name == "movierec_platform.access"]
     assert line.pop("ms") >= 0
     assert line == {"method": "GET", "route": "/recommend/<user>", "status": 400, "request_id": "r-1"}
+
+
+@pytest.mark.parametrize(("origin", "status"), [("https://a.example", 403), ("null", 403), ("http://localhost", 400)])
+def test_a_page_of_another_site_cannot_post(idle_client, origin, status):
+    answer = idle_client.post("/ingest", data="{", headers={"Origin": origin})
+    assert answer.status_code == status

@@ -35,7 +35,7 @@ def environment(settings: Settings, **changed: str) -> dict[str, str]:
 
 def refused(settings: Settings, role: str, **changed: str) -> str:
     """What it says when it refuses to start."""
-    arguments = [sys.executable, "-m", "movierec_platform.api.serve", role]
+    arguments = [sys.executable, "-m", "movierec_platform.cli", "serve", role]
     ended = subprocess.run(
         arguments, env=environment(settings, **changed), capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
@@ -108,13 +108,13 @@ def test_the_processes_do_not_load_pandas(api):
     assert not any("pandas" in file.path for file in worker.memory_maps())
 
 
-@pytest.mark.parametrize(("role", "variable"), [("api", "MOVIEREC_API_HOST"), ("exporter", "MOVIEREC_METRICS_HOST")])
+@pytest.mark.parametrize(("role", "variable"), [("api", "MOVIEREC_API_HOST"), ("metrics", "MOVIEREC_METRICS_HOST")])
 @pytest.mark.parametrize("host", ["::", "192.0.2.1", "example.org", "0.0.0.0"])  # noqa: S104
 def test_an_address_that_others_reach_is_refused_while_there_are_no_keys(fresh_settings, role, variable, host):
     assert f"{host} is reachable from other machines" in refused(fresh_settings, role, **{variable: host})
 
 
-@pytest.mark.parametrize(("role", "variable"), [("api", "MOVIEREC_API_PORT"), ("exporter", "MOVIEREC_METRICS_PORT")])
+@pytest.mark.parametrize(("role", "variable"), [("api", "MOVIEREC_API_PORT"), ("metrics", "MOVIEREC_METRICS_PORT")])
 def test_a_busy_port_is_refused_rather_than_shared(fresh_settings, role, variable):
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,24 +1,9 @@
 """Our adapters as Dagster resources. The settings are read when a step opens one, not when this module is imported."""
 
-from pathlib import Path
-
-import dagster as dg
-from pydantic import Field
-
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import ObjectStore, open_objects
-from movierec_platform.config import Settings, load_settings
-
-
-class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The settings that hold where the step runs."""
-
-    home: str = Field("", description="folder whose stack.env is read; empty: $MOVIEREC_HOME")
-
-    def current(self) -> Settings:
-        """The settings, read now."""
-        return load_settings({"home": Path(self.home)} if self.home else None)
+from movierec_platform.defs.settings import SettingsResource
 
 
 class LakeResource(SettingsResource):

@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 import dagster as dg
 from pydantic import Field
 
-from movierec_platform.defs.batch.resources import LakeResource, SettingsResource
+from movierec_platform.defs.batch.resources import LakeResource
+from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.services.similarity import compute_similarity
 
 

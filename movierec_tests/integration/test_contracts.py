@@ -144,6 +144,7 @@ def test_env_example_names_every_variable_with_its_default_and_meaning() -> None
 def test_in_ci_a_skip_is_a_failure(tmp_path: Path, ci: str, body: str, status: int, said: str) -> None:
     shutil.copy(ROOT / "movierec_tests/conftest.py", tmp_path)
     (tmp_path / "test_it.py").write_text(f"import pytest\n{body}\n")
-    found, output = run("-m", "pytest", "-ra", "-p", "no:cacheprovider", cwd=tmp_path, CI=ci, PYTEST_ADDOPTS="")
+    settings = {"CI": ci, "PYTEST_ADDOPTS": "", "PYTHONPATH": str(ROOT)}
+    found, output = run("-m", "pytest", "-ra", "-p", "no:cacheprovider", cwd=tmp_path, **settings)
     assert found == status, output
     assert said in output

@@ -1,4 +1,4 @@
-"""Real local servers for the integration tests: started once a session, on free ports, all state in temp folders."""
+"""Real local servers for all tests that need them: started once a session, on free ports, all state in temp folders."""
 
 import uuid
 from collections.abc import Iterator

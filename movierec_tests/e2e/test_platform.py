@@ -1,0 +1,276 @@
+"""The platform as its users meet it: `up` in one terminal, the CLI, curl and Dagster's GraphQL in another.
+
+It takes about two minutes: a whole stack is started, loaded, killed with everything in it, and started again.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import neo4j
+import psutil
+import pytest
+
+from movierec_platform.adapters.dagster import graphql
+from movierec_platform.adapters.queues import Queues
+from movierec_platform.config import Settings, inherited_environment, load_settings
+
+PORTS = {f"MOVIEREC_{name}_PORT": "0" for name in ("API", "METRICS", "DAGSTER", "BOLT", "AWS")}
+DEADLINE_S = 90.0
+USERS, MOVIES = 30, 40
+
+
+class Terminal:
+    """A shell in which MOVIEREC_HOME is set, and the stack that `movierec up` started in another."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {**inherited_environment(), **PORTS, "MOVIEREC_HOME": str(home), "COLUMNS": "200"}
+        self.up: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """`movierec up`, until it has printed where everything is."""
+        command = [sys.executable, "-m", "movierec_platform.cli", "up"]
+        self.up = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        assert self.up.stdout is not None
+        said = []
+        for line in self.up.stdout:
+            said.append(line)
+            if line.startswith("Ctrl-C"):
+                return
+        raise AssertionError("".join(said))
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """The exit status of `movierec up` after this signal."""
+        assert self.up is not None
+        self.up.send_signal(number)
+        status = self.up.wait(DEADLINE_S)
+        self.up.stdout.close()
+        return status
+
+    def kill_everything(self) -> None:
+        """SIGKILL to `up` and all that it started, at once."""
+        everything = [psutil.Process(self.up.pid), *psutil.Process(self.up.pid).children(recursive=True)]
+        for process in everything:
+            process.suspend()  # so that nobody sees another die
+        for process in everything:
+            process.kill()
+        psutil.wait_procs(everything, timeout=DEADLINE_S)
+        self.up.wait(DEADLINE_S)
+        self.up.stdout.close()
+
+    def movierec(self, *arguments: str, status: int = 0) -> str:
+        """What the command prints on its standard output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "movierec_platform.cli", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout if status in (0, 1) else done.stderr
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings({"home": self.home})
+
+    def cypher(self, query: str, **parameters: Any) -> list[list[Any]]:
+        """The rows, read as any program would: with the plain driver and stack.env."""
+        at = self.settings
+        auth = (at.neo4j_user, at.neo4j_password.get_secret_value())
+        with neo4j.GraphDatabase.driver(at.neo4j_uri, auth=auth) as driver:
+            return [row.values() for row in driver.execute_query(query, parameters, database_="neo4j").records]
+
+    def curl(self, *arguments: str) -> str:
+        done = subprocess.run(["curl", "-sS", *arguments], capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    ends = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < ends, f"{what}: not within {DEADLINE_S:.0f} s"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set in the form of ml-latest-small: two tastes, each user rates most movies of one."""
+    folder = tmp_path_factory.mktemp("archive")
+    movies = [
+        "movieId,title,genres",
+        *(f'{n},"Film {n}, The ({1990 + n % 30})",Drama|War' for n in range(1, MOVIES + 1)),
+    ]
+    ratings = ["userId,movieId,rating,timestamp"]
+    for user in range(1, USERS + 1):
+        liked = range(1 + user % 2, MOVIES + 1, 2)
+        ratings += [
+            f"{user},{movie},{3 + movie % 5 / 2},{1_500_000_000 + movie}" for movie in liked if (user + movie) % 5
+        ]
+    path = folder / "ml-small.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ml-small/movies.csv", "\n".join(movies) + "\n")
+        archive.writestr("ml-small/ratings.csv", "\n".join(ratings) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Iterator[Terminal]:
+    """A stack with the small set loaded and learned."""
+    terminal = Terminal(tmp_path_factory.mktemp("e2e") / "home")
+    terminal.start()
+    loaded = terminal.movierec("load", str(archive))
+    assert "ratings_graph" in loaded
+    terminal.movierec("nightly")
+    yield terminal
+    if terminal.up is not None and terminal.up.poll() is None:
+        terminal.stop()
+
+
+def event(event_id: str, user_id: int, movie_id: int, rating: float = 5.0) -> dict[str, Any]:
+    return {"event_id": event_id, "user_id": user_id, "movie_id": movie_id, "rating": rating}
+
+
+def post(terminal: Terminal, events: list[dict[str, Any]]) -> dict[str, Any]:
+    url = f"{terminal.settings.api_url}/ingest"
+    receipt: dict[str, Any] = json.loads(
+        terminal.curl("-H", "Content-Type: application/json", "-d", json.dumps(events), url)
+    )
+    return receipt
+
+
+def test_posted_events_launch_drain_runs_and_become_edges(terminal: Terminal) -> None:
+    receipt = post(terminal, [event("e1", 1000, 3), event("e2", 1000, 5, rating=9.0)])
+    assert (receipt["accepted"], [one["event_id"] for one in receipt["results"]]) == (2, ["e1", "e2"])
+    edge = "MATCH (:Usuario {id: 1000})-[v:VIO]->(m:Pelicula) RETURN m.id, v.rating, v.event_id"
+    assert until(lambda: terminal.cypher(edge), "the edge") == [[3, 5.0, "e1"]]
+    runs = graphql(terminal.settings.dagster_url, "{ runsOrError { ... on Runs { results { jobName status } } } }")
+    at_work = {run["jobName"] for run in runs["runsOrError"]["results"] if run["status"] == "STARTED"}
+    assert {"quality_gate", "graph_ingest"} <= at_work
+
+
+def test_a_refused_event_can_be_listed_and_shown(terminal: Terminal) -> None:
+    [row] = until(lambda: json.loads(terminal.movierec("quarantine", "list", "--json")), "the row")
+    assert row["reason_code"] == "rating_out_of_range"
+    assert "rating_out_of_range 1" in terminal.movierec("quarantine", "list", "--reason", "rating_out_of_range")
+    shown = terminal.movierec("quarantine", "show", row["id"][:6])
+    assert '"event_id":"e2"' in shown
+    assert "no row" in terminal.movierec("quarantine", "show", "zzz", status=2)
+    assert "reason code" in terminal.movierec("quarantine", "list", "--reason", "ugly", status=2)
+
+
+def test_recommendations_are_printed_in_the_known_form(terminal: Terminal) -> None:
+    lines = terminal.movierec("recommend", "1", "-n", "3").splitlines()
+    assert lines[0] == "RECOMENDACIONES TOP 3 para Usuario 1:"
+    seen = {row[0] for row in terminal.cypher("MATCH (:Usuario {id: 1})-[:VIO]->(m) RETURN m.title")}
+    assert len(lines) == 4
+    for rank, line in enumerate(lines[1:], 1):
+        number, _, rest = line.partition(". ")
+        title, _, paths = rest.partition(" (Coincidencias: ")
+        assert (number, title not in seen) == (str(rank), True)
+        assert int(paths.rstrip(")")) > 0
+    as_json = json.loads(terminal.movierec("recommend", "1", "-n", "3", "--json"))
+    assert [
+        f"{one['rank']}. {one['title']} (Coincidencias: {one['coincidencias']})" for one in as_json["items"]
+    ] == lines[1:]
+
+
+def test_coincidencias_are_the_co_watch_paths_of_the_graph(terminal: Terminal) -> None:
+    paths = """
+    MATCH (u:Usuario {id: 1})-[:VIO]->(m:Pelicula)<-[:VIO]-(other:Usuario)-[:VIO]->(rec:Pelicula {id: $movie})
+    WHERE other.id <> 1 AND other.id < 1000 RETURN count(*)
+    """
+    for item in json.loads(terminal.movierec("recommend", "1", "-n", "2", "--json"))["items"]:
+        assert terminal.cypher(paths, movie=item["item_id"]) == [[item["coincidencias"]]]
+
+
+def test_traffic_posts_what_it_says_and_parity_holds_afterwards(terminal: Terminal) -> None:
+    arguments = ["--events", "300", "--rate", "0", "--bad", "0.1", "--duplicate", "0.1", "--late", "0.1", "--seed", "5"]
+    posted = json.loads(terminal.movierec("traffic", *arguments))
+    assert posted["events"] == posted["accepted"] == 300
+    assert posted["events"] == posted["good"] + posted["bad"] + posted["duplicate"] + posted["late"]
+    parity = json.loads(terminal.movierec("verify", "--wait", "--json"))
+    assert parity["differing_pairs"] == 0
+    assert parity["graph_pairs"] > USERS
+    held = until(
+        lambda: (
+            (rows := json.loads(terminal.movierec("quarantine", "list", "--limit", "1000", "--json")))
+            and len(rows) == posted["bad"] + 1
+            and rows
+        ),
+        "every bad event in quarantine",
+    )
+    counts = dict.fromkeys(posted["bad_by_reason"], 0)
+    for row in held:
+        if row["body"] != held[-1]["body"]:
+            counts[row["reason_code"]] += 1
+    assert counts == posted["bad_by_reason"]
+
+
+def test_the_nightly_can_be_launched_from_dagsters_graphql(terminal: Terminal) -> None:
+    launch = """
+    mutation { launchRun(executionParams: {selector: {repositoryLocationName: "batch", repositoryName: "__repository__",
+      jobName: "nightly"}, runConfigData: {}}) { __typename ... on LaunchRunSuccess { run { runId } } } }
+    """
+    url = terminal.settings.dagster_url
+    run_id = graphql(url, launch)["launchRun"]["run"]["runId"]
+    query = "query Q($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+
+    def ended() -> str | None:
+        status: str = graphql(url, query, {"id": run_id})["runOrError"]["status"]
+        return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+    assert until(ended, "the run's end") == "SUCCESS"
+
+
+def test_a_damaged_graph_is_told_by_verify_with_exit_code_1(terminal: Terminal) -> None:
+    at = terminal.settings
+    auth = (at.neo4j_user, at.neo4j_password.get_secret_value())
+    with neo4j.GraphDatabase.driver(at.neo4j_uri, auth=auth) as driver:
+        edge = "MATCH (:Usuario {id: 1})-[v:VIO]->(m:Pelicula {id: $movie})"
+        [[movie, before]] = terminal.cypher("MATCH (:Usuario {id: 1})-[v:VIO]->(m) RETURN m.id, v.seen_at_ms LIMIT 1")
+        for seen_at_ms, status in ((before + 1, 1), (before, 0)):
+            driver.execute_query(
+                f"{edge} SET v.seen_at_ms = $at", movie=movie, at=seen_at_ms, database_=at.neo4j_database
+            )
+            said = terminal.movierec("verify", "--wait", status=status)
+            assert ("differ in 1 pairs" in said) == (status == 1)
+
+
+def test_a_second_up_is_refused(terminal: Terminal) -> None:
+    assert f"pid {terminal.up.pid}" in terminal.movierec("up", status=2)
+
+
+def test_killed_with_everything_it_comes_back_with_all_that_was_acknowledged(terminal: Terminal) -> None:
+    before = terminal.cypher("MATCH (:Usuario)-[v:VIO]->(:Pelicula) RETURN count(v)")
+    for process in psutil.Process(terminal.up.pid).children(recursive=True):
+        if "daemon" in " ".join(process.cmdline()) or "multiprocessing" in " ".join(process.cmdline()):
+            process.suspend()  # the drains and the daemon stand still, so that the events stay in the queue
+    post(terminal, [event(f"k{number}", 2000 + number, 1 + number) for number in range(5)])
+    assert Queues.open(terminal.settings).raw.depth().total > 0
+    terminal.kill_everything()
+
+    terminal.start()
+    new = "MATCH (u:Usuario)-[v:VIO]->(:Pelicula) WHERE u.id >= 2000 RETURN count(v)"
+    until(lambda: terminal.cypher(new) == [[5]], "what had been landed but not ingested")
+    assert terminal.cypher("MATCH (:Usuario)-[v:VIO]->(:Pelicula) RETURN count(v)") == [[before[0][0] + 5]]
+    assert json.loads(terminal.movierec("verify", "--wait", "--json"))["differing_pairs"] == 0
+    assert terminal.movierec("recommend", "1").startswith("RECOMENDACIONES TOP 5 para Usuario 1:")
+
+
+def test_ctrl_c_stops_everything(terminal: Terminal) -> None:
+    children = psutil.Process(terminal.up.pid).children(recursive=True)
+    assert terminal.stop(signal.SIGINT) == 0
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    assert "does not answer" in terminal.movierec("recommend", "1", status=3)

@@ -1,0 +1,127 @@
+"""What the graph adapter promises: merged registers, atomically, and the same again however often."""
+
+import random
+from collections.abc import Mapping
+
+import pytest
+from pydantic import SecretStr
+
+from movierec_platform.adapters.graph import Graph, Publication, Watched
+from movierec_platform.config import Settings
+from movierec_platform.domain.registers import Pair, PairState
+from movierec_platform.errors import GraphUnavailable, UsageError
+
+
+def movie(movie_id: int, genres: list[str] | None = None, title: str = "T") -> dict:
+    return {
+        "id": movie_id,
+        "title": title,
+        "year": None,
+        "genres": genres or [],
+        "rating_count": 0,
+        "rating_mean": None,
+    }
+
+
+@pytest.fixture
+def graph(clean_graph: Graph) -> Graph:
+    clean_graph.merge_movies([movie(number) for number in range(1, 6)])
+    return clean_graph
+
+
+def rated(at_ms: int, rating: float = 4.0) -> PairState:
+    return PairState(rating, at_ms, f"e{at_ms}", at_ms, None)
+
+
+def everything(graph: Graph) -> dict[Pair, PairState]:
+    pairs = list(graph.pairs())
+    assert len(pairs) == len({pair for pair, _ in pairs}), "a pair has two edges"
+    return dict(pairs)
+
+
+@pytest.fixture(params=["apply_pairs", "load_users"])
+def write(request: pytest.FixtureRequest, graph: Graph):
+    return getattr(graph, request.param)
+
+
+def test_pairs_come_back_as_they_were_written(graph: Graph, write) -> None:
+    pairs = {
+        (1, 1): rated(10),
+        (1, 2): PairState(seen_at_ms=20),
+        (2, 1): PairState(retracted_at_ms=30),
+        (2, 3): PairState(seen_at_ms=40, retracted_at_ms=5),
+    }
+    assert write(pairs) == set()
+    assert everything(graph) == pairs
+    assert graph.pair_count() == 3
+
+
+def test_any_order_and_repetition_ends_in_the_merged_state(graph: Graph, write) -> None:
+    chance = random.Random(7)
+    steps: list[Mapping[Pair, PairState]] = [
+        {(1, 1): rated(10, 1.0)},
+        {(1, 1): PairState(retracted_at_ms=15), (1, 2): rated(3)},
+        {(1, 1): PairState(seen_at_ms=20)},
+        {(1, 1): rated(12, 5.0)},
+        {(1, 2): PairState(retracted_at_ms=4)},
+    ]
+    for _ in range(3):
+        chance.shuffle(steps)
+        for step in steps:
+            write(step)
+        assert everything(graph) == {
+            (1, 1): PairState(seen_at_ms=20, retracted_at_ms=15),
+            (1, 2): PairState(seen_at_ms=3, retracted_at_ms=4),
+        }
+
+
+def test_unknown_movies_are_told_and_the_rest_is_written_without_stray_users(graph: Graph, write) -> None:
+    assert write({(1, 1): rated(10), (1, 999): rated(11), (77, 998): rated(12)}) == {998, 999}
+    assert everything(graph) == {(1, 1): rated(10)}
+
+
+def test_the_stream_makes_no_user_for_an_unknown_movie(graph: Graph) -> None:
+    graph.apply_pairs({(77, 998): rated(12)})
+    assert graph.user_ids() == []
+
+
+def test_history_has_what_is_visible_latest_first(graph: Graph) -> None:
+    graph.apply_pairs({(1, 1): rated(10), (1, 2): PairState(seen_at_ms=20), (1, 3): PairState(retracted_at_ms=30)})
+    assert graph.history(1) == [Watched(2, None, 20), Watched(1, 4.0, 10)]
+    assert graph.history(12345) == []
+
+
+def test_merging_movies_again_replaces_their_genres_and_properties(graph: Graph) -> None:
+    graph.merge_movies([movie(1, ["Drama", "War"], "Old")])
+    graph.merge_movies([movie(1, ["Drama", "Comedy"], "New")])
+    assert graph.movie_count() == 5
+    rows = graph._read("MATCH (m:Pelicula {id: 1})-[:ES_DE]->(g:Genero) RETURN m.title, g.name ORDER BY g.name")
+    assert rows == [["New", "Comedy"], ["New", "Drama"]]
+
+
+def test_publishing_keeps_the_version_before_and_again_changes_nothing(graph: Graph) -> None:
+    assert graph.publication() is None
+    graph.write_similarity("v1", [(1, 2, 0.5, 1, 3)])
+    graph.publish("v1", 100)
+    graph.publish("v2", 200)
+    graph.publish("v2", 300)
+    assert graph.publication() == Publication("v2", "v1", 200)
+
+
+def test_dropping_similarity_leaves_the_versions_to_keep(graph: Graph) -> None:
+    for version in ("v1", "v2", "v3"):
+        assert graph.write_similarity(version, [(1, 2, 0.5, 1, 3), (2, 1, 0.5, 1, 3)]) == 2
+    assert graph.drop_similarity({"v2", "v3"}) == 2
+    assert [graph.similarity_count(version) for version in ("v1", "v2", "v3")] == [0, 2, 2]
+
+
+def test_a_wrong_password_says_which_variables_to_set(settings: Settings) -> None:
+    stranger = settings.model_copy(update={"neo4j_user": "nobody", "neo4j_password": SecretStr("wrong-password")})
+    with Graph.open(stranger) as graph, pytest.raises(UsageError, match="NEO4J_USER"):
+        graph.ping()
+
+
+def test_a_graph_that_is_away_is_unavailable(settings: Settings) -> None:
+    away = settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:9"})
+    with Graph.open(away, retry_s=0.1) as graph, pytest.raises(GraphUnavailable):
+        graph.ping()

@@ -1,0 +1,332 @@
+"""From POST to graph, quarantine and parity, step by step over real queues, objects and graph."""
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.lake import Lake
+from movierec_platform.adapters.leases import Lease
+from movierec_platform.adapters.objects import open_objects
+from movierec_platform.adapters.queues import Message, Queue, Queues
+from movierec_platform.adapters.state import State
+from movierec_platform.config import Settings
+from movierec_platform.domain.drains import DrainPolicy
+from movierec_platform.domain.envelope import raw_events
+from movierec_platform.domain.freshness import bucket_counts
+from movierec_platform.domain.gate import REASON_CODES
+from movierec_platform.domain.registers import PairState
+from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge
+from movierec_platform.services.drain import drain
+from movierec_platform.services.gate import Gate
+from movierec_platform.services.ingest_graph import GraphIngest
+from movierec_platform.services.land import Lander
+from movierec_platform.services.quarantine import Quarantine
+from movierec_platform.services.replay import DRAINED_MARK, note_drained, replay, replay_after_unclean_stop
+from movierec_platform.services.verify import verify
+
+NOW = 1_790_000_000_000
+GOOD = {"event_id": "g", "user_id": 1, "movie_id": 10, "rating": 4.0, "timestamp": NOW}
+MOVIES = pa.table(
+    {"movie_id": [10, 20, 30], "title": ["A", "B", "C"], "year": pa.array([None] * 3, pa.int32()), "genres": [[]] * 3}
+)
+NO_RATINGS = pa.table(
+    {
+        "user_id": pa.array([], pa.int64()),
+        "movie_id": pa.array([], pa.int64()),
+        "rating": pa.array([], pa.float64()),
+        "rated_at_ms": pa.array([], pa.int64()),
+    }
+)
+
+
+@dataclass
+class Platform:
+    """The speed layer over a catalogue of three movies."""
+
+    settings: Settings
+    queues: Queues
+    state: State
+    graph: Graph
+    lander: Lander
+
+    def work(self, queue: str) -> Callable[[Sequence[Message]], int]:
+        if queue == "raw":
+            return Gate(self.queues, open_objects(self.settings), self.state).pass_on
+        if queue == "clean":
+            return GraphIngest(self.queues, self.graph, self.state, batch_events=3).write
+        return Quarantine(self.state).hold
+
+    def run_through(self) -> None:
+        """Does what the three drains do, once."""
+        for name in ("raw", "clean", "dlq"):
+            queue: Queue = self.queues.named(name)
+            while messages := queue.receive(wait_s=1):
+                self.work(name)(messages)
+                assert queue.delete(messages) == len(messages)
+
+    def counter(self, name: str) -> float:
+        return sum(value for (key, _), value in self.state.counters().items() if key == name)
+
+    def pairs(self) -> dict[tuple[int, int], PairState]:
+        return dict(self.graph.pairs())
+
+
+@pytest.fixture
+def platform(fresh_settings: Settings, clean_graph: Graph):
+    clean_graph.merge_movies(
+        [
+            {"id": number, "title": "T", "year": None, "genres": [], "rating_count": 0, "rating_mean": None}
+            for number in (10, 20, 30)
+        ]
+    )
+    lake = Lake(fresh_settings)
+    lake.write("movies", MOVIES)
+    lake.write("ratings", NO_RATINGS)
+    lander = Lander(fresh_settings)
+    state = State.open(fresh_settings)
+    yield Platform(fresh_settings, Queues.open(fresh_settings), state, clean_graph, lander)
+    lander.close()
+    state.close()
+
+
+MIXED: list[Any] = [
+    GOOD,
+    {**GOOD, "event_id": "v", "event_type": "view", "rating": None, "movie_id": 20, "colour": "red"},
+    {**GOOD, "event_id": "x", "rating": 9},
+    {**GOOD, "event_id": "y", "user_id": "1"},
+    {**GOOD, "event_id": "u", "movie_id": 999},
+    17,
+    {**GOOD, "event_id": "r", "event_type": "retract", "rating": None, "movie_id": 30},
+    GOOD,
+]
+
+
+def test_every_event_ends_in_the_graph_or_in_quarantine_and_the_counts_add_up(platform: Platform) -> None:
+    receipt = platform.lander.land(MIXED)
+    assert receipt.event_ids == ["g", "v", "x", "y", "u", None, "r", "g"]
+    platform.run_through()
+    assert platform.pairs() == {
+        (1, 10): PairState(4.0, NOW, "g", NOW, None),
+        (1, 20): PairState(seen_at_ms=NOW),
+        (1, 30): PairState(retracted_at_ms=NOW),
+    }
+    assert platform.state.quarantined_by_reason() == {
+        "not_an_object": 1,
+        "rating_out_of_range": 1,
+        "unknown_movie": 1,
+        "wrong_type": 1,
+    }
+    landed, accepted, rejected, ingested, held = (
+        platform.counter(f"movierec_events_{name}_total")
+        for name in ("landed", "accepted", "rejected", "ingested", "quarantined")
+    )
+    assert (landed, accepted, ingested, held) == (8, 5, 4, 4)
+    assert rejected == held
+    assert platform.counter("movierec_fields_ignored_total") == 1
+    assert sum(count for _, count in bucket_counts(platform.state.counters())) == ingested
+    assert verify(platform.settings).equal
+
+
+def test_a_quarantined_event_is_kept_as_posted_with_the_line_it_was_landed_on(platform: Platform) -> None:
+    platform.lander.land(MIXED)
+    platform.run_through()
+    for row in platform.state.quarantined():
+        landed = [event for event, _ in raw_events(open_objects(platform.settings).get(row.raw_key))]
+        if row.reason_code != "unknown_movie":
+            assert json.loads(row.body) == landed[row.line]
+        assert (
+            row.line
+            == {"rating_out_of_range": 2, "wrong_type": 3, "unknown_movie": 4, "not_an_object": 5}[row.reason_code]
+        )
+
+
+def test_replaying_everything_changes_nothing(platform: Platform) -> None:
+    platform.lander.land(MIXED)
+    platform.run_through()
+    pairs, rows = platform.pairs(), platform.state.quarantined()
+    for _ in range(2):
+        assert replay(platform.settings, since_ms=0) == 1
+        platform.run_through()
+    assert platform.pairs() == pairs
+    assert platform.state.quarantined() == rows
+
+
+def test_after_an_unclean_stop_what_was_landed_since_the_queues_were_empty_comes_back(platform: Platform) -> None:
+    platform.lander.land([GOOD])
+    platform.run_through()
+    [old_key] = open_objects(platform.settings).keys("raw/")
+    long_after = int(old_key.rpartition("/")[2].partition("-")[0]) + 1_000_000
+    assert note_drained(platform.settings, platform.state, platform.queues, long_after)
+    assert replay_after_unclean_stop(platform.settings) == 0
+
+    platform.state.mark(DRAINED_MARK, 0)
+    platform.lander.land([{**GOOD, "event_id": "h", "movie_id": 20}])
+    assert not note_drained(platform.settings, platform.state, platform.queues, long_after), "a message waits"
+    assert platform.state.marked(DRAINED_MARK) == 0
+    assert replay_after_unclean_stop(platform.settings) == 2
+
+
+def test_a_replay_starts_at_its_time(platform: Platform) -> None:
+    received = [platform.lander.land([{**GOOD, "event_id": str(n)}]).received_at_ms for n in range(2)]
+    assert replay(platform.settings, since_ms=received[1] + 1) == 0
+    assert replay(platform.settings, since_ms=received[1]) >= 1
+    assert replay(platform.settings, since_ms=0) == 2
+
+
+def test_bare_events_of_other_producers_are_landed_before_they_are_judged(platform: Platform) -> None:
+    platform.queues.raw.send([json.dumps(GOOD), json.dumps([{**GOOD, "movie_id": 20}, 5]), "no json at all"])
+    platform.run_through()
+    assert platform.pairs().keys() == {(1, 10), (1, 20)}
+    assert platform.state.quarantined_by_reason() == {"not_an_object": 1, "not_json": 1}
+    [not_json] = platform.state.quarantined(reason="not_json")
+    assert not_json.body == "no json at all"
+    assert len(list(open_objects(platform.settings).keys("raw/"))) == 3
+    assert verify(platform.settings).equal
+
+
+def test_a_bare_message_that_comes_again_lands_no_second_object(platform: Platform) -> None:
+    without_id = {name: value for name, value in GOOD.items() if name not in ("event_id", "timestamp")}
+    platform.queues.raw.send([json.dumps(without_id)])
+    [message] = platform.queues.raw.receive(wait_s=1)
+    for _ in range(2):
+        platform.work("raw")([message])
+    platform.queues.raw.delete([message])
+    platform.run_through()
+    assert len(list(open_objects(platform.settings).keys("raw/"))) == 1
+    assert len(platform.pairs()) == 1
+    assert verify(platform.settings).equal
+
+
+def test_a_clean_message_that_the_gate_did_not_send_is_poison_and_costs_only_itself(platform: Platform) -> None:
+    platform.queues.clean.send(["not an envelope"])
+    platform.lander.land([GOOD])
+    platform.run_through()
+    assert platform.state.quarantined_by_reason() == {"poison": 1}
+    assert platform.pairs().keys() == {(1, 10)}
+
+
+def test_requests_that_arrive_together_are_landed_together(platform: Platform) -> None:
+    def post(number: int) -> str:
+        return platform.lander.land([{**GOOD, "event_id": f"e{number}"}]).batch_id
+
+    with ThreadPoolExecutor(16) as pool:
+        batches = list(pool.map(post, range(64)))
+    objects = list(open_objects(platform.settings).keys("raw/"))
+    assert len(objects) == len(set(batches)) < 64
+    landed = [event["event_id"] for key in objects for event, _ in raw_events(open_objects(platform.settings).get(key))]
+    assert sorted(landed) == sorted(f"e{number}" for number in range(64))
+
+
+def test_what_the_lander_cannot_take_is_refused_whole(platform: Platform) -> None:
+    with pytest.raises(TooLarge, match="event 1"):
+        platform.lander.land([GOOD, {**GOOD, "event_id": "x" * 70_000}])
+    few = Lander(platform.settings.model_copy(update={"landing_pending_events": 1}))
+    with pytest.raises(LandingBusy):
+        few.land([GOOD, GOOD])
+    few.close()
+    with pytest.raises(LandingBusy, match="stopping"):
+        few.land([GOOD])
+    assert not list(open_objects(platform.settings).keys("raw/"))
+
+
+def test_when_the_object_cannot_be_written_nothing_is_promised(platform: Platform) -> None:
+    lander = Lander(platform.settings.model_copy(update={"bucket": "no-such-bucket-here"}))
+    with pytest.raises(ObjectStoreUnavailable):
+        lander.land([GOOD])
+    lander.close()
+
+
+POLICY = DrainPolicy(linger_s=1.5, max_runtime_s=60, overlap_s=5, grace_s=5)
+
+
+def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platform, tmp_path: Path) -> None:
+    platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(25)])
+    report = drain(platform.queues.raw, platform.work("raw"), Lease(tmp_path, "raw", 0), "run", POLICY)
+    assert (report.events, report.messages, report.left_because) == (25, 25, "idle")
+    assert platform.queues.raw.depth().total == 0
+    assert Lease(tmp_path, "raw", 0).view().released_by == "run"
+
+
+def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform, tmp_path: Path) -> None:
+    platform.queues.raw.send([json.dumps(GOOD)])
+
+    def never_done(messages: Sequence[Message]) -> int:
+        platform.queues.raw.send([message.body for message in messages])
+        return len(messages)
+
+    short = DrainPolicy(linger_s=60, max_runtime_s=1, overlap_s=5, grace_s=5)
+    report = drain(platform.queues.raw, never_done, Lease(tmp_path, "raw", 0), "run", short)
+    assert report.left_because == "max_runtime"
+
+
+def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.queues.raw.send([json.dumps(GOOD)])
+    calls: list[int] = []
+
+    def twice_down(messages: Sequence[Message]) -> int:
+        calls.append(messages[0].receive_count)
+        if len(calls) < 3:
+            raise GraphUnavailable("down")
+        return len(messages)
+
+    report = drain(platform.queues.raw, twice_down, Lease(tmp_path, "raw", 0), "run", POLICY)
+    assert calls == [1, 1, 1]
+    assert report.messages == 1
+
+
+def test_a_message_whose_work_fails_stays_in_the_queue(platform: Platform, tmp_path: Path) -> None:
+    platform.queues.raw.send([json.dumps(GOOD)])
+
+    def broken(messages: Sequence[Message]) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        drain(platform.queues.raw, broken, Lease(tmp_path, "raw", 0), "run", POLICY)
+    assert platform.queues.raw.depth().total == 1
+    assert Lease(tmp_path, "raw", 0).view().holder is None
+
+
+def test_verify_finds_every_kind_of_damage_to_the_pair(platform: Platform) -> None:
+    platform.lander.land([{**GOOD, "event_id": f"{user}", "user_id": user} for user in (1, 2, 3)])
+    platform.run_through()
+    assert verify(platform.settings).equal
+    for statement in (
+        "MATCH (:Usuario {id: 1})-[e:VIO]->() DELETE e",
+        "MATCH (:Usuario {id: 2})-[e:VIO]->() SET e.rating = 1.0",
+        "MATCH (u:Usuario {id: 3}), (m:Pelicula {id: 30}) CREATE (u)-[:VIO {seen_at_ms: 5}]->(m)",
+    ):
+        platform.graph._write(lambda transaction, statement=statement: transaction.run(statement).consume())
+    parity = verify(platform.settings)
+    assert not parity.equal
+    assert parity.differing_buckets == (1, 2, 3)
+    found = {(one.user_id, one.movie_id): (one.lake, one.graph) for one in parity.first_differences}
+    truth = PairState(4.0, NOW, "1", NOW, None)
+    assert found == {
+        (1, 10): (truth, None),
+        (2, 10): (PairState(4.0, NOW, "2", NOW, None), PairState(1.0, NOW, "2", NOW, None)),
+        (3, 30): (None, PairState(seen_at_ms=5)),
+    }
+
+
+def test_a_doubled_edge_is_found(platform: Platform) -> None:
+    platform.lander.land([GOOD])
+    platform.run_through()
+    double = "MATCH (u:Usuario)-[e:VIO]->(m:Pelicula) CREATE (u)-[d:VIO]->(m) SET d = properties(e)"
+    platform.graph._write(lambda transaction: transaction.run(double).consume())
+    parity = verify(platform.settings)
+    assert (parity.lake_pairs, parity.graph_pairs, parity.differing_pairs) == (1, 2, 1)
+
+
+def test_the_reason_codes_that_can_come_out_are_those_of_the_contract(platform: Platform) -> None:
+    platform.lander.land(MIXED)
+    platform.run_through()
+    assert platform.state.quarantined_by_reason().keys() <= REASON_CODES

@@ -1,0 +1,67 @@
+"""The state database: sums add up across processes' connections, and a row is held once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from movierec_platform.adapters.state import QuarantineRow, State
+from movierec_platform.config import Settings, load_settings
+from movierec_platform.errors import StateUnavailable
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Settings:
+    return load_settings({"home": tmp_path / "home", "state_url": SecretStr("")})
+
+
+def row(number: int, reason: str = "wrong_type") -> QuarantineRow:
+    return QuarantineRow(f"id{number}", reason, "user_id", "why", "{}", "raw/k", number, 1000 + number, 5000 + number)
+
+
+def test_counters_add_up_between_connections(own: Settings) -> None:
+    def add_often(_: int) -> None:
+        state = State.open(own)
+        for _ in range(20):
+            state.add({("landed", ()): 1, ("rejected", (("reason", "poison"),)): 2})
+        state.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add_often, range(4)))
+    assert State.open(own).counters() == {("landed", ()): 80, ("rejected", (("reason", "poison"),)): 160}
+
+
+def test_a_row_is_held_once_and_only_new_ones_are_told(own: Settings) -> None:
+    state = State.open(own)
+    assert state.quarantine([row(1), row(2)]) == [row(1), row(2)]
+    assert state.quarantine([row(2), row(3, "not_json"), row(3, "not_json")]) == [row(3, "not_json")]
+    assert state.quarantined_by_reason() == {"not_json": 1, "wrong_type": 2}
+
+
+def test_rows_are_found_by_reason_time_and_the_beginning_of_an_id(own: Settings) -> None:
+    state = State.open(own)
+    state.quarantine([row(1), row(2, "not_json"), row(30)])
+    assert [one.id for one in state.quarantined()] == ["id30", "id2", "id1"]
+    assert [one.id for one in state.quarantined(reason="not_json")] == ["id2"]
+    assert [one.id for one in state.quarantined(since_ms=1002)] == ["id30", "id2"]
+    assert state.quarantined_row("id3") == row(30)
+    assert state.quarantined_row("id") is None, "ambiguous"
+    assert state.quarantined_row("%") is None, "no pattern"
+
+
+def test_a_mark_is_what_was_set_last(own: Settings) -> None:
+    state = State.open(own)
+    assert state.marked("drained") is None
+    state.mark("drained", 1)
+    state.mark("drained", 2)
+    assert State.open(own).marked("drained") == 2
+
+
+def test_a_database_that_cannot_be_opened_is_unavailable_and_its_password_unsaid(tmp_path: Path) -> None:
+    settings = load_settings(
+        {"home": tmp_path, "state_url": SecretStr("postgresql+psycopg2://me:hunter2@127.0.0.1:9/none")}
+    )
+    with pytest.raises(StateUnavailable) as refused:
+        State.open(settings)
+    assert "hunter2" not in f"{refused.value}{settings!r}"
