@@ -108,7 +108,13 @@ def load(
 @app.command()
 def nightly(home: HomeOption = None) -> None:
     """Run the nightly batch now, through Dagster: fold, learn the movie similarity, publish it."""
-    _launch(_settings(home), "nightly", {})
+    from movierec_platform.local.client import wait_until_served
+
+    settings = _settings(home)
+    result = _launch(settings, "nightly", {})
+    version = result.metadata["similarity_graph"]["version"]
+    wait_until_served(settings.api_url, version)
+    out.print(f"the API serves similarity {version}")
 
 
 @app.command()
@@ -269,13 +275,14 @@ def _settings(home: Path | None) -> Settings:
     return load_settings({"home": home} if home else None)
 
 
-def _launch(settings: Settings, job_name: str, run_config: dict[str, Any]) -> None:
+def _launch(settings: Settings, job_name: str, run_config: dict[str, Any]) -> "RunResult":
     from movierec_platform.local.progress import run_progress
     from movierec_platform.services.launch import launch_and_wait
 
     with run_progress(err) as on_progress:
         result = launch_and_wait(settings, job_name, run_config, on_progress)
     out.print(_run_table(job_name, result, settings.dagster_url))
+    return result
 
 
 def _run_table(job_name: str, result: "RunResult", dagster_url: str) -> Table:

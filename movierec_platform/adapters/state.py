@@ -76,7 +76,7 @@ class State:
         """The database that the settings name, with its tables made where they are missing."""
         url = sa.make_url(settings.state_database_url)
         if url.get_backend_name() == "sqlite" and url.database:
-            settings.home.mkdir(parents=True, exist_ok=True)
+            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = sa.create_engine(url, hide_parameters=True)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _configure_sqlite)

@@ -1,5 +1,7 @@
 """A client of the API, for the CLI and the demo."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -7,6 +9,8 @@ import requests
 from movierec_platform.errors import Transient, UsageError
 
 TIMEOUT_S = 15
+SERVED_TIMEOUT_S = 30.0
+POLL_S = 0.2
 
 
 def get_recommendations(api_url: str, user_id: int, n: int) -> dict[str, Any]:
@@ -21,3 +25,13 @@ def get_recommendations(api_url: str, user_id: int, n: int) -> dict[str, Any]:
     if answer.status_code != 200:
         raise UsageError(f"the API at {api_url} refuses the request: {body.get('detail', answer.text)}")
     return body
+
+
+def wait_until_served(api_url: str, version: str, on_wait: Callable[[], None] = lambda: None) -> None:
+    """Returns once the API recommends from this similarity. Raises Transient when it does not within 30 s."""
+    deadline = time.monotonic() + SERVED_TIMEOUT_S
+    while get_recommendations(api_url, 1, 1)["snapshot"] != version:
+        if time.monotonic() > deadline:
+            raise Transient(f"the API at {api_url} still serves another similarity than the published {version}")
+        on_wait()
+        time.sleep(POLL_S)

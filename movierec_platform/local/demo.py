@@ -22,13 +22,13 @@ from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
 from movierec_platform.domain.freshness import CounterKey, bucket_counts, quantile
 from movierec_platform.errors import CheckFailed
-from movierec_platform.local.client import get_recommendations
+from movierec_platform.local.client import get_recommendations, wait_until_served
 from movierec_platform.local.progress import progress, run_progress
 from movierec_platform.local.run import keep as keep_running
 from movierec_platform.local.run import leave, on_first_signal, start, stop
 from movierec_platform.local.stack import Stack
 from movierec_platform.local.traffic import Event, Mix, Posted, post_traffic, stream_of
-from movierec_platform.services.launch import launch_and_wait, load_config
+from movierec_platform.services.launch import RunResult, launch_and_wait, load_config
 from movierec_platform.services.verify import verify
 
 SHARE_BAD, SHARE_DUPLICATE, SHARE_LATE = 0.03, 0.05, 0.05
@@ -39,7 +39,6 @@ RATE = 200.0
 NEW_RATINGS = 8
 TOP = 5
 DRAIN_TIMEOUT_S = 120.0
-SNAPSHOT_TIMEOUT_S = 30.0
 POLL_S = 0.2
 
 
@@ -140,7 +139,7 @@ class _Demo:
         self._stack.check()
         self._console.print(f"\n[bold]{what}[/bold]")
 
-    def _batch(self, job_name: str, run_config: dict[str, Any]) -> None:
+    def _batch(self, job_name: str, run_config: dict[str, Any]) -> RunResult:
         """Runs a batch job in Dagster; a run that fails ends the demo."""
         with run_progress(self._console) as on_progress:
             result = launch_and_wait(self._settings, job_name, run_config, on_progress)
@@ -150,19 +149,13 @@ class _Demo:
         seconds.append(round(result.seconds, 1))
         self._report.figures.setdefault("rows", {}).update(result.rows)
         self._report.check(f"{job_name} succeeds in Dagster", True, f"run {result.run_id[:8]}")
+        return result
 
     def _learn(self) -> str:
         """Runs the nightly job; the published version, once the API serves it."""
-        self._batch("nightly", {})
-        with Graph.open(self._settings) as graph:
-            publication = graph.publication()
-        if publication is None:
-            raise CheckFailed("the nightly job ended well, but nothing is published")
-        self._wait("the API to serve the new similarity", SNAPSHOT_TIMEOUT_S, lambda: self._serves(publication.version))
-        return publication.version
-
-    def _serves(self, version: str) -> bool:
-        return bool(get_recommendations(self._settings.api_url, self._user_id, 1)["snapshot"] == version)
+        version: str = self._batch("nightly", {}).metadata["similarity_graph"]["version"]
+        wait_until_served(self._settings.api_url, version, self._stack.check)
+        return version
 
     def _recommend(self, title: str) -> list[dict[str, Any]]:
         """The user's 100 best, of which the first are printed."""

@@ -84,7 +84,7 @@ class Stack:
         Raises UsageError if this home has a running stack, ServerFailed if a server does not come up: then none runs.
         """
         begin = time.monotonic()
-        self.settings.home.mkdir(parents=True, exist_ok=True)
+        self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = HomeLock(self.settings.home)
         try:
             self._start(report)
