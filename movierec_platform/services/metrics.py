@@ -3,16 +3,18 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from math import inf
 from typing import Any
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from movierec_platform.adapters.graph import Graph, Publication
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.adapters.queues import QUEUE_NAMES, Depth, QueueName, Queues
 from movierec_platform.adapters.state import State
+from movierec_platform.domain import freshness
 from movierec_platform.domain.freshness import CounterKey
 from movierec_platform.errors import MovierecError, Transient
 
@@ -78,6 +80,7 @@ class PlatformCollector(Collector):
             yield _depths(answers["queues"])
         if isinstance(answers["state"], dict):
             yield from _counters(answers["state"])
+            yield _freshness(answers["state"])
 
 
 def _answer(question: Callable[[], Any]) -> Any:
@@ -104,9 +107,22 @@ def _depths(depths: Mapping[QueueName, Depth]) -> Metric:
     return metric
 
 
+def _freshness(counters: Mapping[CounterKey, float]) -> Metric:
+    """The histogram whose buckets are stored apart: Prometheus wants each to count all those below it too."""
+    buckets, below = [], 0.0
+    for bound, count in freshness.bucket_counts(counters):
+        below += count
+        buckets.append(("+Inf" if bound == inf else f"{bound:g}", below))
+    meaning = "from receiving an event to committing it in the graph"
+    total = counters.get((f"{freshness.NAME}_sum", ()), 0.0)
+    return HistogramMetricFamily(freshness.NAME, meaning, buckets=buckets, sum_value=total)
+
+
 def _counters(counters: Mapping[CounterKey, float]) -> Iterable[Metric]:
     families: dict[str, Metric] = {}
     for (name, labels), value in sorted(counters.items()):
+        if name.startswith(freshness.NAME):
+            continue
         family = families.setdefault(name, CounterMetricFamily(name, "counted durably: survives every restart"))
         family.add_sample(f"{family.name}_total", dict(labels), value)
     return families.values()

@@ -11,6 +11,7 @@ from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.api.app import create_app, services_of
+from movierec_platform.domain import freshness
 from movierec_platform.errors import GraphUnavailable
 from movierec_platform.services.metrics import PlatformCollector, Questioner
 from movierec_tests.api.conftest import ANA
@@ -95,6 +96,7 @@ def test_the_exporter_shows_counters_depths_and_the_age_of_the_version(platform,
             ("movierec_events_rejected_total", (("reason", "poison"),)): 2,
             ("movierec_events_rejected_total", ()): 1,
             ("movierec_events_landed_total", ()): 5,
+            **freshness.observe([0.015, 0.4, 0.4, 1000.0]),
         }
     )
     state.close()
@@ -111,6 +113,11 @@ def test_the_exporter_shows_counters_depths_and_the_age_of_the_version(platform,
     assert found["movierec_events_rejected_total", ("reason", "poison")] == 2
     assert found["movierec_events_rejected_total",] == 1
     assert found["movierec_events_landed_total",] == 5
+    upto = {
+        bound: found["movierec_freshness_seconds_bucket", ("le", bound)] for bound in ("0.01", "0.02", "0.5", "+Inf")
+    }
+    assert upto == {"0.01": 0, "0.02": 1, "0.5": 3, "+Inf": 4}
+    assert found["movierec_freshness_seconds_sum",] == pytest.approx(1000.815)
     assert found["movierec_queue_messages", ("queue", "raw"), ("state", "visible")] == 1
     assert found["movierec_queue_messages", ("queue", "raw"), ("state", "in_flight")] == 1
     assert found["movierec_queue_messages", ("queue", "dlq"), ("state", "visible")] == 0

@@ -247,6 +247,17 @@ def test_a_damaged_graph_is_told_by_verify_with_exit_code_1(terminal: Terminal) 
             assert ("differ in 1 pairs" in said) == (status == 1)
 
 
+def test_wrong_usage_is_a_sentence_and_exit_code_2(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "bad.zip").write_text("no zip")
+    assert "bad.zip" in terminal.movierec("load", str(tmp_path / "bad.zip"), status=2)
+    assert "there is no file" in terminal.movierec("load", str(tmp_path / "none.zip"), status=2)
+    assert "ISO-8601" in terminal.movierec("replay", "--since", "yesterday", status=2)
+    assert "add up to 1" in terminal.movierec("traffic", "--bad", "0.9", "--late", "0.9", status=2)
+    terminal.environment["MOVIEREC_API_PORT"] = "ten"
+    assert "MOVIEREC_API_PORT: Input should be a valid integer" in terminal.movierec("recommend", "1", status=2)
+    terminal.environment["MOVIEREC_API_PORT"] = "0"
+
+
 def test_a_second_up_is_refused(terminal: Terminal) -> None:
     assert f"pid {terminal.up.pid}" in terminal.movierec("up", status=2)
 

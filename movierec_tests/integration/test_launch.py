@@ -30,7 +30,7 @@ class Wish(dg.Config):
 def wished(context: dg.AssetExecutionContext, config: Wish) -> dg.MaterializeResult[None]:
     context.log.info("one of two")
     if config.outcome == "ours":
-        raise UsageError("movies.csv line 4: a movie is an id: 'x'")
+        raise UsageError("movies.csv line 4: a movie is an id: 'x'") from ValueError("what caused it")
     if config.outcome == "other":
         raise ZeroDivisionError("by nought")
     return dg.MaterializeResult(metadata={"dagster/row_count": 7, "seconds": 0.5, "name": "set", "fresh": True})
