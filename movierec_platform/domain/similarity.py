@@ -86,12 +86,14 @@ def cosine_neighbours(
 
 def _best(score: Floats, source: Ints, n: int) -> Ints:
     """Positions of the n highest scores, best first, equal scores by source ascending."""
-    candidates = np.arange(len(score))
+    candidates: Ints = np.arange(len(score), dtype=np.int64)
     if len(score) > n:
         # Everything that ties with the n-th score stays in until the tie rule has been applied.
-        candidates = np.flatnonzero(score >= np.partition(score, len(score) - n)[len(score) - n])
+        at_least = np.partition(score, len(score) - n)[len(score) - n]
+        candidates = candidates[score >= at_least]
     order = np.lexsort((source[candidates], -score[candidates]))
-    return candidates[order[:n]]
+    best: Ints = candidates[order[:n]]
+    return best
 
 
 def _blocks(seen: Any, seen_by_movie: Any, max_pairs: int) -> Iterator[tuple[int, int]]:

@@ -104,6 +104,8 @@ class Lander:
             except Exception as error:  # the outermost edge of this thread: each waiting request gets the error
                 for request in group:
                     request.receipt.set_exception(error)
+            else:
+                self._count(sum(len(request.events) for request in group))
 
     def _next_group(self) -> list[_Request]:
         """The requests of the next commit; empty when the lander is closed and nothing waits."""
@@ -132,10 +134,9 @@ class Lander:
         for error in [write.exception() for write in writes]:
             if error is not None:
                 raise error
-        for request in group:
-            event_ids = [_event_id(event, received_at_ms) for event in request.events]
+        ids = [[_event_id(event, received_at_ms) for event in request.events] for request in group]
+        for request, event_ids in zip(group, ids, strict=True):
             request.receipt.set_result(Receipt(batch_id, received_at_ms, event_ids))
-        self._count(len(encoded))
 
     def _count(self, landed: int) -> None:
         """Adds to the durable counter; while the state database is away the sum waits here."""

@@ -108,6 +108,7 @@ def test_the_bounds_themselves_are_taken(client):
 
 
 def test_a_newly_published_version_replaces_the_old_one(client, app, platform):
+    assert client.get(f"/recommend/{ANA}").json["snapshot"] == VERSION  # and so the first look is over
     platform.publish("20240502T120000Z-00000002", [(1, 6, 0.75, 1, 3)])
     assert client.get(f"/recommend/{ANA}").json["snapshot"] == VERSION
     services_of(app).snapshots.refresh()
@@ -119,6 +120,7 @@ def test_a_newly_published_version_replaces_the_old_one(client, app, platform):
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_one_that_was(client, app, platform):
+    assert client.get(f"/recommend/{ANA}").json["snapshot"] == VERSION  # and so the first look is over
     platform.graph.publish("20240502T120000Z-notthere", SEEN_AT_MS)
     with pytest.raises(NotPublished, match="notthere is published but not in the lake"):
         services_of(app).snapshots.refresh()

@@ -1,4 +1,4 @@
-"""The platform as its users meet it: `up` in one terminal, the CLI, curl and Dagster's GraphQL in another.
+"""The platform as its users meet it: `up` in one terminal, the CLI, HTTP and Dagster's GraphQL in another.
 
 It takes about two minutes: a whole stack is started, loaded, killed with everything in it, and started again.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import neo4j
 import psutil
 import pytest
+import requests
 
 from movierec_platform.adapters.dagster import graphql
 from movierec_platform.adapters.queues import Queues
@@ -90,10 +91,6 @@ class Terminal:
         with neo4j.GraphDatabase.driver(at.neo4j_uri, auth=auth) as driver:
             return [row.values() for row in driver.execute_query(query, parameters, database_="neo4j").records]
 
-    def curl(self, *arguments: str) -> str:
-        done = subprocess.run(["curl", "-sS", *arguments], capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout
-
 
 def until(condition: Callable[[], Any], what: str) -> Any:
     ends = time.monotonic() + DEADLINE_S
@@ -142,10 +139,9 @@ def event(event_id: str, user_id: int, movie_id: int, rating: float = 5.0) -> di
 
 
 def post(terminal: Terminal, events: list[dict[str, Any]]) -> dict[str, Any]:
-    url = f"{terminal.settings.api_url}/ingest"
-    receipt: dict[str, Any] = json.loads(
-        terminal.curl("-H", "Content-Type: application/json", "-d", json.dumps(events), url)
-    )
+    answer = requests.post(f"{terminal.settings.api_url}/ingest", json=events, timeout=30)
+    assert answer.status_code == 202, answer.text
+    receipt: dict[str, Any] = answer.json()
     return receipt
 
 
