@@ -15,7 +15,13 @@ from movierec_platform.config import STACK_ENV, Settings, variables_of, write_en
 from movierec_platform.defs.stream.definitions import defs
 from movierec_platform.defs.stream.drains import quality_gate
 from movierec_platform.defs.stream.resources import StreamResource
-from movierec_platform.defs.stream.sensors import QUEUE_TAG, SLOT_TAG, raw_queue_sensor
+from movierec_platform.defs.stream.sensors import (
+    QUEUE_TAG,
+    SLOT_TAG,
+    clean_queue_sensor,
+    dlq_queue_sensor,
+    raw_queue_sensor,
+)
 
 HEAVY = ("pandas", "pyarrow", "deltalake", "numba", "dagster_aws", "numpy", "neo4j")
 GOOD = {"user_id": 1, "movie_id": 10, "rating": 4.0}
@@ -38,9 +44,9 @@ def stream(fresh_settings: Settings) -> StreamResource:
     return stream_of(fresh_settings, gate_slots=2, drain_linger_s=1.5, drain_grace_s=5.0)
 
 
-def tick(instance: dg.DagsterInstance, stream: StreamResource, cursor: str | None = None):
+def tick(instance: dg.DagsterInstance, stream: StreamResource, cursor: str | None = None, sensor=raw_queue_sensor):
     context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"stream": stream})
-    return raw_queue_sensor(context)
+    return sensor(context)
 
 
 def test_it_loads_with_a_sensor_a_queue_that_runs_by_itself() -> None:
@@ -72,6 +78,12 @@ def test_importing_it_loads_nothing_heavy_and_reads_no_setting(tmp_path: Path) -
 
 def test_an_empty_queue_launches_nothing(instance, stream: StreamResource) -> None:
     assert isinstance(tick(instance, stream), dg.SkipReason)
+
+
+def test_raw_messages_launch_the_graph_ingest_too_but_no_quarantine(instance, stream, fresh_settings) -> None:
+    Queues.open(fresh_settings).raw.send([json.dumps(GOOD)])
+    assert [one.run_key for one in tick(instance, stream, sensor=clean_queue_sensor).run_requests] == ["clean:0:1"]
+    assert isinstance(tick(instance, stream, sensor=dlq_queue_sensor), dg.SkipReason)
 
 
 def test_waiting_messages_launch_a_run_in_every_slot_with_new_keys_at_each_tick(

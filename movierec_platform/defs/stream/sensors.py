@@ -20,22 +20,26 @@ _ACTIVE = [
 ]
 
 
-def queue_sensor(queue: QueueName, job: dg.JobDefinition) -> dg.SensorDefinition:
-    """The sensor that keeps this queue drained by runs of this job."""
+def queue_sensor(queue: QueueName, job: dg.JobDefinition, feeding: tuple[QueueName, ...] = ()) -> dg.SensorDefinition:
+    """The sensor that keeps this queue drained by runs of this job.
+
+    Messages in the queues that feed this one launch a run as well: it is ready when they arrive here.
+    """
 
     @dg.sensor(
         name=f"{queue}_queue_sensor",
         job=job,
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Launches {job.name} runs while the {queue} queue has messages.",
+        description=f"Launches {job.name} runs while messages wait in: {', '.join((queue, *feeding))}.",
     )
     def sensor(context: dg.SensorEvaluationContext, stream: StreamResource) -> dg.SensorResult | dg.SkipReason:
         now_s = time.time()
         runs = _active_runs(context.instance, queue)
         slots = stream.slots(queue)
         leases = {slot: stream.lease(queue, slot).view() for slot in range(slots)}
-        waiting = stream.queues().named(queue).depth().visible
+        queues = stream.queues()
+        waiting = sum(queues.named(name).depth().visible for name in (queue, *feeding))
         policy = stream.policy()
         decided = plan(waiting, runs, leases, slots, now_s, policy)
         for run_id in decided.dead:
@@ -76,5 +80,5 @@ def _report_dead(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 raw_queue_sensor = queue_sensor("raw", quality_gate)
-clean_queue_sensor = queue_sensor("clean", graph_ingest)
+clean_queue_sensor = queue_sensor("clean", graph_ingest, feeding=("raw",))
 dlq_queue_sensor = queue_sensor("dlq", quarantine)
