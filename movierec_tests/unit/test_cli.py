@@ -1,0 +1,36 @@
+"""The command line explains itself, and the README knows every command."""
+
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from movierec_platform.cli import app
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def leaves(command: click.Command, name: str = "") -> list[tuple[str, click.Command]]:
+    """(the words that call it, the command) for each command that does something."""
+    if not hasattr(command, "commands"):
+        return [(name, command)]
+    return [leaf for word, inner in command.commands.items() for leaf in leaves(inner, f"{name} {word}".strip())]
+
+
+COMMANDS = leaves(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[words for words, _ in COMMANDS])
+def test_every_command_and_option_is_explained_and_stands_in_the_readme(words: str, command: click.Command) -> None:
+    assert command.help
+    assert all(getattr(parameter, "help", None) for parameter in command.params), "an option without help"
+    assert f"`{words}" in README or f"movierec {words}" in README
+
+
+def test_help_and_version_work_without_any_settings() -> None:
+    assert "Recommend movies to a user." in CliRunner().invoke(app, ["--help"]).output
+    assert CliRunner().invoke(app, ["--version"]).output == "0.1.0\n"
+    assert CliRunner().invoke(app, ["recommend", "--help"]).exit_code == 0
+    assert CliRunner().invoke(app, ["no-such-command"]).exit_code == 2
