@@ -251,12 +251,15 @@ _HISTORY: LiteralString = """
 MATCH (u:Usuario {id: $user_id})-[e:VIO]->(m:Pelicula)
 RETURN collect([m.id, e.rating, e.seen_at_ms])
 """
-# Setting a property takes the node's write lock, so that two writers of one user take turns between read and write.
+# Two writers of one user take turns: a change of the node takes its write lock on Neo4j, and makes the later commit
+# fail and be tried again on ArcadeDB. What is read in later statements is then still true at the commit. New users are
+# guarded by their constraint.
+_LOCK: LiteralString = "UNWIND $ids AS id MATCH (u:Usuario {id: id}) SET u.locked = true"
+_UNLOCK: LiteralString = "UNWIND $ids AS id MATCH (u:Usuario {id: id}) REMOVE u.locked"
 _STATES_OF_PAIRS: LiteralString = f"""
 UNWIND $pairs AS pair
 MATCH (m:Pelicula {{id: pair[1]}})
 MERGE (u:Usuario {{id: pair[0]}})
-ON MATCH SET u.id = pair[0]
 WITH u, m
 OPTIONAL MATCH (m)<-[e:VIO|RETIRO]-(u)
 RETURN u.id, m.id, type(e), {_STATE}
@@ -264,7 +267,6 @@ RETURN u.id, m.id, type(e), {_STATE}
 _STATES_OF_USERS: LiteralString = f"""
 UNWIND $ids AS id
 MERGE (u:Usuario {{id: id}})
-ON MATCH SET u.id = id
 WITH u
 MATCH (u)-[e:VIO|RETIRO]->(m:Pelicula)
 RETURN u.id, m.id, type(e), {_STATE}
@@ -344,6 +346,8 @@ def _apply(
     read: Callable[[neo4j.ManagedTransaction, Collection[Pair]], dict[Pair, _Stored]],
 ) -> set[int]:
     """Writes what merging changes of what `read` finds, nothing else; returns the movies that are not in the graph."""
+    users = sorted({user for user, _ in pairs})
+    _run(transaction, _LOCK, ids=users)
     stored = read(transaction, pairs)
     create: dict[str, list[list[Any]]] = {"VIO": [], "RETIRO": []}
     update: dict[str, list[list[Any]]] = {"VIO": [], "RETIRO": []}
@@ -360,6 +364,7 @@ def _apply(
         for edge, rows in rows_of_edge.items():
             if rows:
                 _run(transaction, statements[edge], rows=rows)
+    _run(transaction, _UNLOCK, ids=users)
     return {movie for user, movie in pairs if (user, movie) not in stored}
 
 

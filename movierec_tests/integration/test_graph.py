@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import SecretStr
 
 from movierec_platform.adapters.graph import Graph, Publication, Watched
 from movierec_platform.config import Settings
-from movierec_platform.domain.registers import Pair, PairState
+from movierec_platform.domain.events import Event
+from movierec_platform.domain.registers import Pair, PairState, fold
 from movierec_platform.errors import GraphUnavailable, UsageError
 
 
@@ -83,6 +85,31 @@ def test_unknown_movies_are_told_and_the_rest_is_written_without_stray_users(gra
 def test_the_stream_makes_no_user_for_an_unknown_movie(graph: Graph) -> None:
     graph.apply_pairs({(77, 998): rated(12)})
     assert graph.user_ids() == []
+
+
+def test_two_writers_of_the_same_pairs_end_in_the_merged_state(graph: Graph, settings: Settings) -> None:
+    chance = random.Random(3)
+    event_types = ("rating", "view", "retract")
+    events = [
+        Event(
+            event_id=f"e{number}",
+            event_type=(kind := chance.choice(event_types)),
+            user_id=chance.randint(1, 4),
+            movie_id=chance.randint(1, 5),
+            rating=chance.randint(1, 10) / 2 if kind == "rating" else None,
+            timestamp_ms=chance.randint(1, 1000),
+        )
+        for number in range(600)
+    ]
+
+    def write_all(own: list[Event]) -> None:
+        with Graph.open(settings) as writer:
+            for start in range(0, len(own), 5):
+                writer.apply_pairs(fold(own[start : start + 5]))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write_all, (events[::2], events[1::2])))
+    assert everything(graph) == fold(events)
 
 
 def test_history_has_what_is_visible_latest_first(graph: Graph) -> None:
