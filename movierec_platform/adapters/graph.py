@@ -131,13 +131,13 @@ class Graph:
     def apply_pairs(self, pairs: Mapping[Pair, PairState]) -> set[int]:
         """Every pair's registers are merged into the graph in one transaction; returns the movies that it lacks.
 
-        For a few pairs of many users. Idempotent: the registers are maxima.
+        For a few pairs of many users. Idempotent: the registers are maxima, and what changes none writes nothing.
         """
-        return self._write(_apply, pairs, _states_of_pairs)
+        return self._merge(pairs, _states_of_pairs)
 
     def load_users(self, pairs: Mapping[Pair, PairState]) -> set[int]:
         """As `apply_pairs`, for the whole histories of a few users: reads a history at once, not pair by pair."""
-        return self._write(_apply, pairs, _states_of_users)
+        return self._merge(pairs, _states_of_users)
 
     def history(self, user_id: int) -> list[Watched]:
         """What the user has visibly seen, latest first; empty for an unknown user."""
@@ -195,6 +195,12 @@ class Graph:
             "MATCH (:Pelicula)-[s:SIMILAR]->(:Pelicula) WHERE s.version = $version RETURN count(s)", version=version
         )
 
+    def _merge(self, pairs: Mapping[Pair, PairState], read: "_ReadStates") -> set[int]:
+        try:
+            return self._write(_apply, pairs, read)
+        except _Unchanged as unchanged:
+            return unchanged.unknown_movies
+
     def _count(self, statement: LiteralString, **parameters: Any) -> int:
         count: int = self._read(statement, **parameters)[0][0]
         return count
@@ -251,15 +257,15 @@ _HISTORY: LiteralString = """
 MATCH (u:Usuario {id: $user_id})-[e:VIO]->(m:Pelicula)
 RETURN collect([m.id, e.rating, e.seen_at_ms])
 """
-# Two writers of one user take turns: a change of the node takes its write lock on Neo4j, and makes the later commit
-# fail and be tried again on ArcadeDB. What is read in later statements is then still true at the commit. New users are
-# guarded by their constraint.
-_LOCK: LiteralString = "UNWIND $ids AS id MATCH (u:Usuario {id: id}) SET u.locked = true"
-_UNLOCK: LiteralString = "UNWIND $ids AS id MATCH (u:Usuario {id: id}) REMOVE u.locked"
+# Two writers of one user take turns: the change takes the node's write lock on Neo4j, and on ArcadeDB fails the later
+# commit, which is tried again. It must last, come after MERGE has the node and before its edges are read: ArcadeDB sees
+# no conflict in one that is undone, or equal to what was there. New users are guarded by their constraint.
+_TAKE_TURN: LiteralString = "SET u.turn = coalesce(u.turn, 0) + 1"
 _STATES_OF_PAIRS: LiteralString = f"""
 UNWIND $pairs AS pair
 MATCH (m:Pelicula {{id: pair[1]}})
 MERGE (u:Usuario {{id: pair[0]}})
+{_TAKE_TURN}
 WITH u, m
 OPTIONAL MATCH (m)<-[e:VIO|RETIRO]-(u)
 RETURN u.id, m.id, type(e), {_STATE}
@@ -267,6 +273,7 @@ RETURN u.id, m.id, type(e), {_STATE}
 _STATES_OF_USERS: LiteralString = f"""
 UNWIND $ids AS id
 MERGE (u:Usuario {{id: id}})
+{_TAKE_TURN}
 WITH u
 MATCH (u)-[e:VIO|RETIRO]->(m:Pelicula)
 RETURN u.id, m.id, type(e), {_STATE}
@@ -326,7 +333,7 @@ def _merge_movies(
 
 def _states_of_pairs(transaction: neo4j.ManagedTransaction, pairs: Collection[Pair]) -> dict[Pair, _Stored]:
     """How each of these pairs stands, by pair; a pair whose movie is unknown is missing."""
-    rows = _run(transaction, _STATES_OF_PAIRS, pairs=[list(pair) for pair in pairs])
+    rows = _run(transaction, _STATES_OF_PAIRS, pairs=[list(pair) for pair in sorted(pairs)])
     return {(user, movie): _Stored(edge, PairState(*state)) for user, movie, edge, *state in rows}
 
 
@@ -340,15 +347,24 @@ def _states_of_users(transaction: neo4j.ManagedTransaction, pairs: Collection[Pa
     return stored
 
 
-def _apply(
-    transaction: neo4j.ManagedTransaction,
-    pairs: Mapping[Pair, PairState],
-    read: Callable[[neo4j.ManagedTransaction, Collection[Pair]], dict[Pair, _Stored]],
-) -> set[int]:
-    """Writes what merging changes of what `read` finds, nothing else; returns the movies that are not in the graph."""
-    users = sorted({user for user, _ in pairs})
-    _run(transaction, _LOCK, ids=users)
+_ReadStates = Callable[[neo4j.ManagedTransaction, Collection[Pair]], dict[Pair, _Stored]]
+
+
+class _Unchanged(Exception):
+    """Nothing is to be written: the transaction is rolled back, and with it the turn that was taken."""
+
+    def __init__(self, unknown_movies: set[int]) -> None:
+        super().__init__(unknown_movies)
+        self.unknown_movies = unknown_movies
+
+
+def _apply(transaction: neo4j.ManagedTransaction, pairs: Mapping[Pair, PairState], read: _ReadStates) -> set[int]:
+    """Writes what merging changes of what `read` finds; returns the movies that are not in the graph.
+
+    Raises _Unchanged when it changes nothing.
+    """
     stored = read(transaction, pairs)
+    unknown_movies = {movie for user, movie in pairs if (user, movie) not in stored}
     create: dict[str, list[list[Any]]] = {"VIO": [], "RETIRO": []}
     update: dict[str, list[list[Any]]] = {"VIO": [], "RETIRO": []}
     delete: dict[str, list[list[Any]]] = {"VIO": [], "RETIRO": []}
@@ -360,12 +376,13 @@ def _apply(
         (update if before.edge == edge else create)[edge].append([*pair, _properties(after)])
         if before.edge is not None and before.edge != edge:
             delete[before.edge].append(list(pair))
+    if not any(rows for kind in (create, update) for rows in kind.values()):
+        raise _Unchanged(unknown_movies)
     for statements, rows_of_edge in ((_DELETE_EDGE, delete), (_UPDATE_EDGE, update), (_CREATE_EDGE, create)):
         for edge, rows in rows_of_edge.items():
             if rows:
                 _run(transaction, statements[edge], rows=rows)
-    _run(transaction, _UNLOCK, ids=users)
-    return {movie for user, movie in pairs if (user, movie) not in stored}
+    return unknown_movies
 
 
 def _properties(state: PairState) -> dict[str, Any]:

@@ -2,12 +2,18 @@
 
 import random
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 from pydantic import SecretStr
 
-from movierec_platform.adapters.graph import Graph, Publication, Watched
+from movierec_platform.adapters.graph import (
+    Graph,
+    Publication,
+    Watched,
+    _states_of_pairs,
+    _states_of_users,
+)
 from movierec_platform.config import Settings
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.registers import Pair, PairState, fold
@@ -56,6 +62,15 @@ def test_pairs_come_back_as_they_were_written(graph: Graph, write) -> None:
     assert write(pairs) == set()
     assert everything(graph) == pairs
     assert graph.pair_count() == 3
+
+
+def test_what_is_known_already_writes_nothing(graph: Graph, write) -> None:
+    known = {(1, 1): rated(10), (2, 1): PairState(retracted_at_ms=30)}
+    write(known)
+    nodes = "MATCH (u:Usuario) RETURN u ORDER BY u.id"
+    before = [dict(row[0]) for row in graph._read(nodes)]
+    assert write({**known, (1, 1): rated(9), (3, 999): rated(1)}) == {999}
+    assert [dict(row[0]) for row in graph._read(nodes)] == before
 
 
 def test_any_order_and_repetition_ends_in_the_merged_state(graph: Graph, write) -> None:
@@ -110,6 +125,27 @@ def test_two_writers_of_the_same_pairs_end_in_the_merged_state(graph: Graph, set
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write_all, (events[::2], events[1::2])))
     assert everything(graph) == fold(events)
+
+
+@pytest.mark.parametrize("read", [_states_of_pairs, _states_of_users])
+@pytest.mark.parametrize("before", [{(1, 1): rated(1)}, {(1, 2): rated(1)}], ids=["same pair", "another pair"])
+def test_a_rival_between_our_read_and_our_write_loses_nothing(
+    graph: Graph, settings: Settings, before: dict[Pair, PairState], read
+) -> None:
+    graph.apply_pairs(before)
+    rivals: list[Future[set[int]]] = []
+    with Graph.open(settings) as other, ThreadPoolExecutor(1) as pool:
+
+        def read_then_meet_a_rival(transaction, pairs):
+            stored = read(transaction, pairs)
+            if not rivals:
+                rivals.append(pool.submit(other.apply_pairs, {(1, 1): rated(30, 3.0)}))
+                wait(rivals, timeout=2)  # ArcadeDB lets it through; on Neo4j it waits for our lock
+            return stored
+
+        graph._merge({(1, 1): rated(20, 2.0)}, read_then_meet_a_rival)
+        rivals[0].result(timeout=30)
+    assert everything(graph) == {**before, (1, 1): rated(30, 3.0)}
 
 
 def test_history_has_what_is_visible_latest_first(graph: Graph) -> None:
