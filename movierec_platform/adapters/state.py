@@ -4,15 +4,16 @@ Every method is one transaction, durable when it returns. A writer waits up to 3
 StateUnavailable.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from movierec_platform.adapters.quarantine import QuarantineTable
+from movierec_platform.adapters.quarantine import metadata as quarantine_tables
 from movierec_platform.config import Settings
 from movierec_platform.domain.freshness import CounterKey, Labels
 from movierec_platform.errors import StateUnavailable
@@ -34,34 +35,6 @@ _marks = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-_quarantine = sa.Table(
-    "quarantine",
-    _metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("reason_code", sa.String, nullable=False, index=True),
-    sa.Column("field", sa.String),
-    sa.Column("detail", sa.String, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("raw_key", sa.String),
-    sa.Column("line", sa.Integer),
-    sa.Column("received_at_ms", sa.BigInteger, index=True),
-    sa.Column("quarantined_at_ms", sa.BigInteger, nullable=False),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantineRow:
-    """One rejected event, as it was received, and why. `raw_key` and `line` say where it was landed, if it was."""
-
-    id: str
-    reason_code: str
-    field: str | None
-    detail: str
-    body: str
-    raw_key: str | None
-    line: int | None
-    received_at_ms: int | None
-    quarantined_at_ms: int
 
 
 class State:
@@ -70,6 +43,7 @@ class State:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self.quarantine = QuarantineTable(self._turn, self._insert, self._add)
 
     @classmethod
     def open(cls, settings: Settings) -> "State":
@@ -82,10 +56,11 @@ class State:
             sa.event.listen(engine, "connect", _configure_sqlite)
         state = cls(engine)
         with state._transaction() as connection:
-            for table in _metadata.sorted_tables:
+            for table in (*_metadata.sorted_tables, *quarantine_tables.sorted_tables):
                 connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
                 for index in table.indexes:
                     connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+        state.quarantine.adopt()
         return state
 
     def close(self) -> None:
@@ -95,6 +70,10 @@ class State:
 
     def add(self, counts: Mapping[CounterKey, float]) -> None:
         """Each counter is greater by its count; one that was not there starts at it."""
+        with self._transaction() as connection:
+            self._add(connection, counts)
+
+    def _add(self, connection: sa.Connection, counts: Mapping[CounterKey, float]) -> None:
         rows = [
             {"name": name, "labels": _labels_text(labels), "value": float(count)}
             for (name, labels), count in sorted(counts.items())
@@ -106,8 +85,7 @@ class State:
         upsert = insert.on_conflict_do_update(
             index_elements=["name", "labels"], set_={"value": _counters.c.value + insert.excluded.value}
         )
-        with self._transaction() as connection:
-            connection.execute(upsert, rows)
+        connection.execute(upsert, rows)
 
     def counters(self) -> dict[CounterKey, float]:
         """Every counter's value."""
@@ -128,45 +106,15 @@ class State:
         with self._transaction() as connection:
             return connection.execute(sa.select(_marks.c.value).where(_marks.c.name == name)).scalar()
 
-    # Quarantine
-
-    def quarantine(self, rows: Sequence[QuarantineRow]) -> list[QuarantineRow]:
-        """These rows are held; returns those that were not held before."""
-        if not rows:
-            return []
-        insert: Any = self._insert(_quarantine).on_conflict_do_nothing(index_elements=["id"])
-        unique = {row.id: row for row in rows}
+    @contextmanager
+    def _turn(self, table: sa.Table | None) -> Iterator[sa.Connection]:
+        """A transaction; with a table, one that no other turn at that table overlaps."""
         with self._transaction() as connection:
-            added = connection.execute(
-                insert.returning(_quarantine.c.id), [asdict(row) for row in unique.values()]
-            ).scalars()
-            return [unique[row_id] for row_id in added]
-
-    def quarantined(
-        self, reason: str | None = None, since_ms: int | None = None, limit: int = 100
-    ) -> list[QuarantineRow]:
-        """Held rows, the latest first; `since_ms` is the earliest time received."""
-        query = sa.select(*_row_columns()).order_by(_quarantine.c.quarantined_at_ms.desc(), _quarantine.c.id)
-        if reason is not None:
-            query = query.where(_quarantine.c.reason_code == reason)
-        if since_ms is not None:
-            query = query.where(_quarantine.c.received_at_ms >= since_ms)
-        with self._transaction() as connection:
-            return [QuarantineRow(*row) for row in connection.execute(query.limit(limit))]
-
-    def quarantined_row(self, row_id: str) -> QuarantineRow | None:
-        """The row whose id starts with this, if exactly one does."""
-        query = sa.select(*_row_columns()).where(_quarantine.c.id.startswith(row_id, autoescape=True)).limit(2)
-        with self._transaction() as connection:
-            rows = connection.execute(query).all()
-        return QuarantineRow(*rows[0]) if len(rows) == 1 else None
-
-    def quarantined_by_reason(self) -> dict[str, int]:
-        """How many rows are held for each reason."""
-        query = sa.select(_quarantine.c.reason_code, sa.func.count()).group_by(_quarantine.c.reason_code)
-        with self._transaction() as connection:
-            rows = connection.execute(query.order_by(_quarantine.c.reason_code)).all()
-        return {row[0]: row[1] for row in rows}
+            if table is not None and connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            elif table is not None:
+                connection.exec_driver_sql(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE")
+            yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -175,10 +123,6 @@ class State:
                 yield connection
         except SQLAlchemyError as error:
             raise StateUnavailable(f"the state database does not answer: {error}") from error
-
-
-def _row_columns() -> list[sa.Column[Any]]:
-    return [_quarantine.c[field.name] for field in fields(QuarantineRow)]
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
-from movierec_platform.api.arguments import one_argument
+from movierec_platform.api.arguments import flag
 from movierec_platform.api.body import NDJSON_TYPES, check_type, parse_events, read_body
-from movierec_platform.api.errors import Problem
 from movierec_platform.config import Settings
 from movierec_platform.domain.gate import Rejected, judge
 from movierec_platform.services.land import Lander, Receipt
@@ -25,20 +24,13 @@ def blueprint(settings: Settings, lander: Lander, landed: Callable[[int], None])
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
         body = read_body(request.stream, encoding, settings.max_request_bytes)
         events = parse_events(body, request.mimetype in NDJSON_TYPES, settings.max_request_events)
-        refusals = _refusals(events) if _validated() else {}
+        refusals = _refusals(events) if flag("validate") else {}
         accepted = [event for index, event in enumerate(events) if index not in refusals]
         receipt = lander.land(accepted) if accepted else None
         landed(len(accepted))
         return Response(orjson.dumps(_answer(events, refusals, receipt)), 202, mimetype="application/json")
 
     return routes
-
-
-def _validated() -> bool:
-    value = one_argument("validate", "false").lower()
-    if value not in ("true", "1", "false", "0"):
-        raise Problem(400, "bad-parameter", f"validate is true or false, not {value!r}")
-    return value in ("true", "1")
 
 
 def _refusals(events: list[Any]) -> dict[int, Rejected]:
