@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the embedded graph")
     aws_port: int = Field(4566, ge=0, le=65535, description="port of the embedded SQS and S3")
 
+    stack_restarts: int = Field(
+        5, ge=0, description="times that a server of the local stack is started again within ten minutes"
+    )
+
     api_url: str = Field("http://127.0.0.1:5000", description="where clients of the API find it")
     metrics_url: str = Field("http://127.0.0.1:8000/metrics", description="where Prometheus finds the exporter")
     dagster_url: str = _named("DAGSTER_URL", default="http://127.0.0.1:3000", meaning="where Dagster's webserver is")
