@@ -4,7 +4,8 @@ Every method is one transaction, durable when it returns. A writer waits up to 3
 StateUnavailable.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -18,6 +19,7 @@ from movierec_platform.domain.freshness import CounterKey, Labels
 from movierec_platform.errors import StateUnavailable
 
 BUSY_TIMEOUT_S = 30
+FORGOTTEN_MARK = "tallies_forgotten_before_ms"
 
 _metadata = sa.MetaData()
 
@@ -27,6 +29,14 @@ _counters = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("labels", sa.String, primary_key=True),
     sa.Column("value", sa.Float, nullable=False),
+)
+_tallied = sa.Table(
+    "tallied",
+    _metadata,
+    sa.Column("stage", sa.String, primary_key=True),
+    sa.Column("raw_key", sa.String, primary_key=True),
+    sa.Column("line", sa.Integer, primary_key=True),
+    sa.Column("received_at_ms", sa.BigInteger, nullable=False, index=True),
 )
 _marks = sa.Table(
     "marks",
@@ -64,6 +74,20 @@ class QuarantineRow:
     quarantined_at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one message adds to the counters at one stage of its way; `line` is that of its first event.
+
+    Stage, raw object and line name it: a message that is worked on again, or replayed, has the same tally.
+    """
+
+    stage: str
+    raw_key: str
+    line: int
+    received_at_ms: int
+    counts: Mapping[CounterKey, float]
+
+
 class State:
     """One state database; thread-safe."""
 
@@ -95,6 +119,38 @@ class State:
 
     def add(self, counts: Mapping[CounterKey, float]) -> None:
         """Each counter is greater by its count; one that was not there starts at it."""
+        with self._transaction() as connection:
+            self._add(connection, counts)
+
+    def add_once(self, tallies: Iterable[Tally]) -> None:
+        """The counters have each tally once, however often it is given.
+
+        One that was received before `forget_tallies` is taken for counted: by then everything was through.
+        """
+        given = {(tally.stage, tally.raw_key, tally.line): tally for tally in tallies}
+        if not given:
+            return
+        names = (_tallied.c.stage, _tallied.c.raw_key, _tallied.c.line)
+        insert: Any = self._insert(_tallied).on_conflict_do_nothing().returning(*names)
+        with self._transaction() as connection:
+            forgotten_ms = _marked(connection, FORGOTTEN_MARK) or 0
+            rows = [
+                {"stage": one.stage, "raw_key": one.raw_key, "line": one.line, "received_at_ms": one.received_at_ms}
+                for one in given.values()
+                if one.received_at_ms >= forgotten_ms
+            ]
+            counts: Counter[CounterKey] = Counter()
+            for name in connection.execute(insert, rows) if rows else ():
+                counts.update(given[tuple(name)].counts)
+            self._add(connection, counts)
+
+    def forget_tallies(self, before_ms: int) -> None:
+        """Tallies received before then are no longer kept. Only for what is known to be through, and counted."""
+        with self._transaction() as connection:
+            self._mark(connection, FORGOTTEN_MARK, before_ms)
+            connection.execute(sa.delete(_tallied).where(_tallied.c.received_at_ms < before_ms))
+
+    def _add(self, connection: sa.Connection, counts: Mapping[CounterKey, float]) -> None:
         rows = [
             {"name": name, "labels": _labels_text(labels), "value": float(count)}
             for (name, labels), count in sorted(counts.items())
@@ -106,8 +162,7 @@ class State:
         upsert = insert.on_conflict_do_update(
             index_elements=["name", "labels"], set_={"value": _counters.c.value + insert.excluded.value}
         )
-        with self._transaction() as connection:
-            connection.execute(upsert, rows)
+        connection.execute(upsert, rows)
 
     def counters(self) -> dict[CounterKey, float]:
         """Every counter's value."""
@@ -119,14 +174,17 @@ class State:
 
     def mark(self, name: str, value: int) -> None:
         """The mark stands at this value."""
-        insert: Any = self._insert(_marks).values(name=name, value=value)
         with self._transaction() as connection:
-            connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+            self._mark(connection, name, value)
 
     def marked(self, name: str) -> int | None:
         """The mark's value; None when it was never set."""
         with self._transaction() as connection:
-            return connection.execute(sa.select(_marks.c.value).where(_marks.c.name == name)).scalar()
+            return _marked(connection, name)
+
+    def _mark(self, connection: sa.Connection, name: str, value: int) -> None:
+        insert: Any = self._insert(_marks).values(name=name, value=value)
+        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
     # Quarantine
 
@@ -175,6 +233,11 @@ class State:
                 yield connection
         except SQLAlchemyError as error:
             raise StateUnavailable(f"the state database does not answer: {error}") from error
+
+
+def _marked(connection: sa.Connection, name: str) -> int | None:
+    value: int | None = connection.execute(sa.select(_marks.c.value).where(_marks.c.name == name)).scalar()
+    return value
 
 
 def _row_columns() -> list[sa.Column[Any]]:

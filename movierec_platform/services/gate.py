@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.adapters.queues import Message, Queues
-from movierec_platform.adapters.state import State
+from movierec_platform.adapters.state import State, Tally
 from movierec_platform.domain.envelope import (
     EVENT_BYTES,
     Envelope,
@@ -39,17 +39,18 @@ class Gate:
         """
         clean: list[str] = []
         refused: list[str] = []
-        counts: Counter[CounterKey] = Counter()
+        tallies: list[Tally] = []
         events = 0
         for message in messages:
-            verdicts = _judge_all(unpack(message.body) or self._land_bare(message))
+            envelope = unpack(message.body) or self._land_bare(message)
+            verdicts = _judge_all(envelope)
             clean += verdicts.accepted
             refused += verdicts.refused
-            counts.update(verdicts.counts)
-            events += verdicts.events
+            tallies += _tallies(envelope, verdicts.counts)
+            events += len(envelope.events)
         self.queues.clean.send(clean)
         self.queues.dlq.send(refused)
-        self.state.add(counts)
+        self.state.add_once(tallies)
         return events
 
     def _land_bare(self, message: Message) -> Envelope:
@@ -77,7 +78,6 @@ class _Verdicts:
     accepted: list[str]
     refused: list[str]
     counts: Counter[CounterKey]
-    events: int
 
 
 def _judge_all(envelope: Envelope) -> _Verdicts:
@@ -104,8 +104,18 @@ def _judge_all(envelope: Envelope) -> _Verdicts:
         ),
         refused=pack_rejections(Rejections(envelope.raw_key, envelope.received_at_ms, refused)),
         counts=counts,
-        events=len(envelope.events),
     )
+
+
+def _tallies(envelope: Envelope, counts: Counter[CounterKey]) -> list[Tally]:
+    """What the gate counts; and as landed, for an API that was killed before it could."""
+    if not envelope.lines:
+        return []
+    landed: Counter[CounterKey] = Counter({("movierec_events_landed_total", ()): len(envelope.events)})
+    return [
+        Tally(stage, envelope.raw_key, envelope.lines[0], envelope.received_at_ms, counted)
+        for stage, counted in (("land", landed), ("gate", counts))
+    ]
 
 
 def _body(raw: object) -> str:

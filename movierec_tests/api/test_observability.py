@@ -96,7 +96,7 @@ def test_the_exporter_shows_counters_depths_and_the_age_of_the_version(platform,
             ("movierec_events_rejected_total", (("reason", "poison"),)): 2,
             ("movierec_events_rejected_total", ()): 1,
             ("movierec_events_landed_total", ()): 5,
-            **freshness.observe([0.015, 0.4, 0.4, 1000.0]),
+            **(freshness.observe(0.015, 1) + freshness.observe(0.4, 2) + freshness.observe(1000.0, 1)),
         }
     )
     state.close()

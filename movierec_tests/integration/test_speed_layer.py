@@ -22,7 +22,7 @@ from movierec_platform.domain.envelope import raw_events
 from movierec_platform.domain.freshness import bucket_counts
 from movierec_platform.domain.gate import REASON_CODES
 from movierec_platform.domain.registers import PairState
-from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge
+from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge, UsageError
 from movierec_platform.services.drain import drain
 from movierec_platform.services.gate import Gate
 from movierec_platform.services.ingest_graph import GraphIngest
@@ -283,14 +283,32 @@ def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
     assert report.messages == 1
 
 
-def test_a_message_whose_work_fails_stays_in_the_queue(platform: Platform, tmp_path: Path) -> None:
+def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(5)])
+    done: list[str] = []
+
+    def broken_for_3(messages: Sequence[Message]) -> int:
+        ids = [json.loads(message.body)["event_id"] for message in messages]
+        if "3" in ids:
+            raise ZeroDivisionError
+        done.extend(ids)
+        return len(ids)
+
+    report = drain(platform.queues.raw, broken_for_3, Lease(tmp_path, "raw", 0), "run", POLICY)
+    assert (report.events, report.messages, sorted(done)) == (4, 4, ["0", "1", "2", "4"])
+    assert platform.queues.raw.depth().in_flight == 1
+
+
+def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platform, tmp_path: Path) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
 
-    def broken(messages: Sequence[Message]) -> int:
-        raise ZeroDivisionError
+    def misconfigured(messages: Sequence[Message]) -> int:
+        raise UsageError("the graph refuses the password")
 
-    with pytest.raises(ZeroDivisionError):
-        drain(platform.queues.raw, broken, Lease(tmp_path, "raw", 0), "run", POLICY)
+    with pytest.raises(UsageError):
+        drain(platform.queues.raw, misconfigured, Lease(tmp_path, "raw", 0), "run", POLICY)
     assert platform.queues.raw.depth().total == 1
     assert Lease(tmp_path, "raw", 0).view().holder is None
 

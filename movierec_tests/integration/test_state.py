@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from movierec_platform.adapters.state import QuarantineRow, State
+from movierec_platform.adapters.state import QuarantineRow, State, Tally
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import StateUnavailable
 
@@ -30,6 +30,33 @@ def test_counters_add_up_between_connections(own: Settings) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add_often, range(4)))
     assert State.open(own).counters() == {("landed", ()): 80, ("rejected", (("reason", "poison"),)): 160}
+
+
+def test_a_tally_is_counted_once_however_often_and_from_wherever_it_is_given(own: Settings) -> None:
+    tallies = [Tally("gate", "raw/k", line, 1_000, {("accepted", ()): 2}) for line in range(8)]
+
+    def give_all(_: int) -> None:
+        state = State.open(own)
+        for tally in tallies:
+            state.add_once([tally, tally])
+        state.add_once(tallies)
+        state.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(give_all, range(4)))
+    state = State.open(own)
+    assert state.counters() == {("accepted", ()): 16}
+    state.add_once([Tally("graph", "raw/k", 0, 1_000, {("ingested", ()): 1})])
+    assert state.counters() == {("accepted", ()): 16, ("ingested", ()): 1}
+
+
+def test_forgotten_tallies_are_taken_for_counted(own: Settings) -> None:
+    state = State.open(own)
+    old, new = (Tally("gate", "raw/k", line, at_ms, {("accepted", ()): 1}) for line, at_ms in ((0, 999), (1, 1_000)))
+    state.add_once([old])
+    state.forget_tallies(1_000)
+    state.add_once([old, new])
+    assert state.counters() == {("accepted", ()): 2}
 
 
 def test_a_row_is_held_once_and_only_new_ones_are_told(own: Settings) -> None:
