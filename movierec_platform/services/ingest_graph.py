@@ -9,10 +9,10 @@ from itertools import islice
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.queues import Message, Queues
 from movierec_platform.adapters.state import State
-from movierec_platform.domain.envelope import Refused, Rejections, encode, pack_rejections, unpack
+from movierec_platform.domain.envelope import Refused, Rejections, pack_rejections, unpack
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import CounterKey, observe
-from movierec_platform.domain.gate import Rejected, judge
+from movierec_platform.domain.gate import Rejected, judge_all
 from movierec_platform.domain.registers import fold
 
 
@@ -69,8 +69,8 @@ def _incoming(message: Message) -> list[_Incoming] | None:
     if envelope is None:
         return None
     incoming = []
-    for line, raw in zip(envelope.lines, envelope.events, strict=True):
-        event = judge(raw, envelope.received_at_ms)
+    verdicts = judge_all(envelope.events, envelope.received_at_ms)
+    for line, event in zip(envelope.lines, verdicts, strict=True):
         if isinstance(event, Rejected):
             return None
         incoming.append(_Incoming(event, envelope.raw_key, envelope.received_at_ms, line))
@@ -83,6 +83,6 @@ def _unknown_movies(lost: Sequence[_Incoming]) -> list[Rejections]:
     for one in lost:
         movie_id = one.event.movie_id
         rejection = Rejected("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
-        body = encode(one.event.as_json()).decode()
+        body = one.event.to_json().decode()
         refused.setdefault((one.raw_key, one.received_at_ms), []).append(Refused(one.line, rejection, body))
     return [Rejections(key, received_at_ms, tuple(ones)) for (key, received_at_ms), ones in refused.items()]

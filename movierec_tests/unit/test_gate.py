@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.domain.events import Event
-from movierec_platform.domain.gate import AHEAD_MS, EARLIEST_MS, REASON_CODES, Rejected, judge, parse_json
+from movierec_platform.domain.events import EARLIEST_MS, Event
+from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected, judge, parse_json
 
 NOW = 1_790_000_000_000
 GOOD: dict[str, Any] = {"event_id": "e1", "user_id": 7, "movie_id": 31, "rating": 4.5, "timestamp": 1_714_564_800}
@@ -131,4 +131,4 @@ def test_every_json_value_has_a_verdict_and_an_accepted_event_is_accepted_again(
         assert verdict.reason_code in REASON_CODES
         assert verdict.detail
     else:
-        assert judge(verdict.as_json(), NOW) == verdict
+        assert judge(parse_json(verdict.to_json()), NOW) == verdict
