@@ -1,6 +1,6 @@
 """The quality gate's verdict on one event: accepted, or rejected with a reason code. Pure.
 
-The pydantic model says what an event must look like; `REASONS` turns its errors into the reason codes of the contract.
+The pydantic model says what an event must look like; its errors are turned into the reason codes of the contract.
 """
 
 from collections.abc import Sequence
