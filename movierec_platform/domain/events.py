@@ -61,11 +61,11 @@ Time = Annotated[int, BeforeValidator(_epoch_ms)]
 class Event:
     """One accepted event. `timestamp_ms` is when it happened (epoch ms); `rating` is set for ratings only.
 
-    The annotations are for pydantic, which makes events of parsed JSON in the contract's spelling; calling the class
-    checks nothing.
+    The annotations are for pydantic, which makes events of parsed JSON in the contract's spelling, with an empty id
+    where there is none, for `identified` to fill. Calling the class checks nothing.
     """
 
-    event_id: EventId
+    event_id: Annotated[EventId, Field(default="")]
     event_type: Annotated[EventType, Field(default="rating")]
     user_id: Id
     movie_id: Id
@@ -82,15 +82,17 @@ class Event:
 _SERIALIZER = TypeAdapter(Event).serializer
 
 
-def derived_event_id(
-    event_type: str,
-    user_id: int,
-    movie_id: int,
-    rating: float | None,
-    timestamp_ms: int,
-    session_id: str | None,
-    recommendation_id: str | None,
-) -> str:
-    """The id of an event that came without one: a hash of its other fields, so that a retry gets the same id."""
-    fields = [event_type, user_id, movie_id, rating, timestamp_ms, session_id, recommendation_id]
-    return hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).hexdigest()
+def identified(event: Event) -> Event:
+    """The event; one that came without an id gets a hash of its other fields, so that a retry gets the same."""
+    if event.event_id:
+        return event
+    fields = (
+        event.event_type,
+        event.user_id,
+        event.movie_id,
+        event.rating,
+        event.timestamp_ms,
+        event.session_id,
+        event.recommendation_id,
+    )
+    return Event(hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).hexdigest(), *fields)

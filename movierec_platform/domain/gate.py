@@ -21,7 +21,7 @@ from movierec_platform.domain.events import (
     Id,
     Text,
     Time,
-    derived_event_id,
+    identified,
 )
 
 AHEAD_MS = 24 * 60 * 60 * 1000
@@ -109,12 +109,12 @@ def judge(raw: Any, received_at_ms: int) -> Event | Rejected:
 def judge_all(raws: Sequence[Any], received_at_ms: int) -> list[Event | Rejected]:
     """What `judge` says of each of these values, in a fraction of its time.
 
-    One pass makes events of those that name everything an event has; the others, and those that break a rule which
-    the pass does not know, are judged one by one.
+    One pass makes events of those that have the fields they need, each of its type; the others, and those that break a
+    rule which the pass does not know, are judged one by one.
     """
     latest_ms = received_at_ms + AHEAD_MS
     return [
-        ready
+        identified(ready)
         if isinstance(ready, Event)
         and EARLIEST_MS <= ready.timestamp_ms <= latest_ms
         and (ready.rating in _RATINGS if ready.event_type == "rating" else ready.rating is None)
@@ -140,16 +140,18 @@ def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
     if not EARLIEST_MS <= timestamp_ms <= received_at_ms + AHEAD_MS:
         detail = f"a time lies between 1995 and 24 hours ahead; this one is {_shown(timestamp_ms)} ms"
         return Rejected("timestamp_out_of_range", "timestamp", detail)
-    fields = (
-        submitted.event_type,
-        submitted.user_id,
-        submitted.movie_id,
-        submitted.rating,
-        timestamp_ms,
-        submitted.session_id,
-        submitted.recommendation_id,
+    return identified(
+        Event(
+            submitted.event_id or "",
+            submitted.event_type,
+            submitted.user_id,
+            submitted.movie_id,
+            submitted.rating,
+            timestamp_ms,
+            submitted.session_id,
+            submitted.recommendation_id,
+        )
     )
-    return Event(submitted.event_id or derived_event_id(*fields), *fields)
 
 
 def _rejection(invalid: InvalidEvent) -> Rejected:

@@ -102,6 +102,23 @@ def test_an_event_without_an_id_gets_the_same_one_again_and_another_with_other_f
     assert first.event_id != other.event_id
 
 
+@pytest.mark.parametrize(
+    ("fields", "event_id"),
+    [
+        ({"user_id": 1, "movie_id": 2, "rating": 4}, "f9deed68b17fd692830953990b3abe9c"),
+        (
+            {"user_id": 1, "movie_id": 2, "rating": 3.5, "timestamp": 1_714_564_800, "session_id": "é"},
+            "76a4486f255594cc5d8440ceabfc86b3",
+        ),
+        ({"user_id": 1, "movie_id": 2, "event_type": "view"}, "b4236676516e1544c23dc289f8492104"),
+    ],
+)
+def test_an_id_that_was_derived_once_stays_what_it_was(fields: dict[str, Any], event_id: str) -> None:
+    verdict = judge(fields, NOW)
+    assert isinstance(verdict, Event)
+    assert verdict.event_id == event_id
+
+
 @pytest.mark.parametrize("body", ["", "{", '{"a": NaN}', "[Infinity]", '{"a" 1}', "nul", b"\xff\xfe"])
 def test_what_is_not_json_is_rejected_as_such(body: str | bytes) -> None:
     verdict = parse_json(body)
