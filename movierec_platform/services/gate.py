@@ -21,7 +21,7 @@ from movierec_platform.domain.envelope import (
 )
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import CounterKey
-from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge, parse_json
+from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge_all, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +82,26 @@ class _Verdicts:
 
 def _judge_all(envelope: Envelope) -> _Verdicts:
     """The messages for either queue, and what to count."""
-    accepted: list[tuple[int, bytes]] = []
+    accepted: list[bytes] = []
+    lines: list[int] = []
     refused: list[Refused] = []
-    counts: Counter[CounterKey] = Counter()
-    for line, raw in zip(envelope.lines, envelope.events, strict=True):
-        verdict = raw.rejection if isinstance(raw, _NotJson) else judge(raw, envelope.received_at_ms)
+    ignored = 0
+    verdicts = judge_all(envelope.events, envelope.received_at_ms)
+    for line, raw, verdict in zip(envelope.lines, envelope.events, verdicts, strict=True):
         if isinstance(verdict, Event):
-            accepted.append((line, encode(verdict.as_json())))
-            counts["movierec_events_accepted_total", ()] += 1
-            if unknown := len(raw.keys() - KNOWN_FIELDS):
-                counts["movierec_fields_ignored_total", ()] += unknown
+            accepted.append(verdict.to_json())
+            lines.append(line)
+            if not KNOWN_FIELDS.issuperset(raw):
+                ignored += len(raw.keys() - KNOWN_FIELDS)
         else:
-            refused.append(Refused(line, verdict, _body(raw)))
-            counts["movierec_events_rejected_total", (("reason", verdict.reason_code),)] += 1
+            refused.append(Refused(line, raw.rejection if isinstance(raw, _NotJson) else verdict, _body(raw)))
+    counts: Counter[CounterKey] = Counter(
+        ("movierec_events_rejected_total", (("reason", one.rejection.reason_code),)) for one in refused
+    )
+    counts["movierec_events_accepted_total", ()] = len(accepted)
+    counts["movierec_fields_ignored_total", ()] = ignored
     return _Verdicts(
-        accepted=pack(
-            envelope.raw_key,
-            envelope.received_at_ms,
-            [event for _, event in accepted],
-            [line for line, _ in accepted],
-        ),
+        accepted=pack(envelope.raw_key, envelope.received_at_ms, accepted, lines),
         refused=pack_rejections(Rejections(envelope.raw_key, envelope.received_at_ms, refused)),
         counts=counts,
     )

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.queues import Message, Queues
 from movierec_platform.adapters.state import State, Tally
-from movierec_platform.domain.envelope import Refused, Rejections, encode, pack_rejections, unpack
+from movierec_platform.domain.envelope import Refused, Rejections, pack_rejections, unpack
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import CounterKey, observe
-from movierec_platform.domain.gate import Rejected, judge
+from movierec_platform.domain.gate import Rejected, judge_all
 from movierec_platform.domain.registers import fold
 
 
@@ -84,8 +84,8 @@ def _incoming(message: Message) -> list[_Incoming] | None:
         return None
     origin = _Origin(envelope.raw_key, envelope.received_at_ms, envelope.lines[0] if envelope.lines else 0)
     incoming = []
-    for line, raw in zip(envelope.lines, envelope.events, strict=True):
-        event = judge(raw, envelope.received_at_ms)
+    verdicts = judge_all(envelope.events, envelope.received_at_ms)
+    for line, event in zip(envelope.lines, verdicts, strict=True):
         if isinstance(event, Rejected):
             return None
         incoming.append(_Incoming(event, origin, line))
@@ -98,7 +98,7 @@ def _unknown_movies(lost: Sequence[_Incoming]) -> list[Rejections]:
     for one in lost:
         movie_id = one.event.movie_id
         rejection = Rejected("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
-        body = encode(one.event.as_json()).decode()
+        body = one.event.to_json().decode()
         refused.setdefault((one.origin.raw_key, one.origin.received_at_ms), []).append(
             Refused(one.line, rejection, body)
         )
