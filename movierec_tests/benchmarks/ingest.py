@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import boto3
-import psutil
 from botocore.config import Config
 from flask import Flask, Response, request
 from granian import Granian
