@@ -29,7 +29,6 @@ from granian.constants import HTTPModes, Interfaces
 from pydantic import SecretStr
 
 from movierec_platform.adapters.objects import open_objects
-from movierec_platform.api.serve import REQUEST_THREADS
 from movierec_platform.config import Settings, inherited_environment, load_settings, variables_of
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
@@ -37,6 +36,7 @@ from movierec_platform.local.processes import family
 from movierec_platform.local.server import Command
 from movierec_platform.local.web import ApiServer
 
+SEED_THREADS = 32
 TARGETS = {"single_ratio": 5.0, "batch_100_ratio": 20.0, "single_per_s": 974.0, "batch_1000_per_s": 18_660.0}
 
 
@@ -91,7 +91,7 @@ def seed_app(settings: Settings) -> Flask:
         "region_name": settings.aws_region,
         "aws_access_key_id": settings.aws_access_key_id,
         "aws_secret_access_key": "opens-nothing",
-        "config": Config(max_pool_connections=REQUEST_THREADS, s3={"addressing_style": "path"}),
+        "config": Config(max_pool_connections=SEED_THREADS, s3={"addressing_style": "path"}),
     }
     s3, sqs = boto3.client("s3", **given), boto3.client("sqs", **given)
     app = Flask("seed")
@@ -121,7 +121,7 @@ def serve_seed() -> None:
         port=settings.api_port,
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
-        blocking_threads=REQUEST_THREADS,
+        blocking_threads=SEED_THREADS,
         websockets=False,
     )
     server.serve(target_loader=lambda: seed_app(settings), wrap_loader=False)
