@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 
 from movierec_platform.api.slow_clients import SlowClients
 from movierec_platform.config import Settings
@@ -29,7 +31,10 @@ REQUEST_THREADS = 256
 """A request has a thread while its client sends the body and while S3 and SQS make it durable: most of them wait. They
 are started when they are needed."""
 CONNECTIONS = 1024
-"""More wait until one is closed."""
+"""More wait until one is closed, which an idle one is after IDLE_S."""
+IDLE_S = 30
+OWN_FILES = 256
+"""Open files beside the connections: the clients of S3, SQS, graph and state, logs, libraries."""
 STOP_TIMEOUT_S = 20
 
 
@@ -48,7 +53,8 @@ def serve_api(settings: Settings) -> None:
         http=HTTPModes.http1,
         workers=1,
         blocking_threads=REQUEST_THREADS,
-        backpressure=CONNECTIONS,
+        backpressure=_connections(),
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE_S * 1000),
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_S,
         websockets=False,
@@ -150,6 +156,17 @@ def _check_address(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UsageError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def _connections() -> int:
+    """How many connections this process can take; without a free file, granian would try to accept without a pause."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, soft - OWN_FILES)
+    return CONNECTIONS
 
 
 def _is_loopback(host: str) -> bool:

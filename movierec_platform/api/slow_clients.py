@@ -35,9 +35,9 @@ class SlowClients:
     def _sweep_forever(self) -> None:
         while True:
             time.sleep(self._timeout_s / SWEEPS)
-            self.sweep(time.monotonic())
+            self.sweep()
 
-    def sweep(self, now_s: float) -> None:
+    def sweep(self) -> None:
         """Connections that have waited too long for the end of their request, or for its answer, are shut down.
 
         Such a connection has received something since it last sent something. With each answer the time begins anew.
@@ -45,22 +45,26 @@ class SlowClients:
         before, self._waiting = self._waiting, {}
         for connection in _connections(self._port):
             with contextlib.suppress(OSError):  # its client has closed it meanwhile
-                peer, answered_s = connection.getpeername(), _unanswered_since(connection, now_s)
+                now_s, answered_s = time.monotonic(), _unanswered_since(connection)
                 if answered_s is None:
                     continue
-                known_s, since_s = before.get(peer, (answered_s, now_s))
+                known_s, since_s = before.get(connection.getpeername(), (answered_s, now_s))
                 if abs(answered_s - known_s) > _SAME_S:
                     since_s = now_s
-                self._waiting[peer] = answered_s, since_s
+                self._waiting[connection.getpeername()] = answered_s, since_s
                 if now_s - since_s >= self._timeout_s:
                     connection.shutdown(socket.SHUT_RDWR)
 
 
-def _unanswered_since(connection: socket.socket, now_s: float) -> float | None:
-    """When it last sent something, or was opened; None when nothing has been received since."""
+def _unanswered_since(connection: socket.socket) -> float | None:
+    """When it last sent something, or was opened; None when nothing has been received since.
+
+    The system's clock for this ticks every few milliseconds. Within one tick it looks as if the request came after the
+    answer, so a connection may be taken for a waiting one that is idle: it is lost as little.
+    """
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64)
     sent_ms, _, received_ms = struct.unpack_from("3I", info, _LAST_DATA_SENT)
-    return now_s - sent_ms / 1000 if received_ms < sent_ms else None
+    return time.monotonic() - sent_ms / 1000 if received_ms <= sent_ms else None
 
 
 def _connections(port: int) -> Iterator[socket.socket]:

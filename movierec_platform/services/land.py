@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -39,16 +39,20 @@ class _Request:
 
     __slots__ = ("arrived_at_ms", "batch_id", "encoded", "failure", "landed", "received_at_ms", "size_bytes")
 
-    def __init__(self, encoded: list[bytes]) -> None:
+    def __init__(self, encoded: list[bytes], arrived_at_ms: int) -> None:
         self.encoded = encoded
         self.size_bytes = sum(map(len, encoded))
-        self.arrived_at_ms = _now_ms()
+        self.arrived_at_ms = arrived_at_ms
         self.batch_id = ""
         self.received_at_ms = 0
         self.failure: BaseException | None = None
         # A bare lock, released once: a Future for each request costs ten times as much.
         self.landed = threading.Lock()
         self.landed.acquire()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class Lander:
@@ -58,7 +62,9 @@ class Lander:
     so that one commit serves them all. Thread-safe; its thread starts with the first request.
     """
 
-    def __init__(self, settings: Settings, source: str = "api") -> None:
+    def __init__(self, settings: Settings, source: str = "api", clock_ms: Callable[[], int] = _now_ms) -> None:
+        """`clock_ms` gives the time received (epoch ms); it may jump either way."""
+        self._clock_ms = clock_ms
         self._objects: ObjectStore = open_objects(settings)
         self._raw: Queue = open_queue(settings, "raw")
         self._state = State.open(settings)
@@ -86,7 +92,7 @@ class Lander:
         for index, one in enumerate(encoded):
             if len(one) > EVENT_BYTES:
                 raise TooLarge(f"event {index} has {len(one)} bytes; an event has {EVENT_BYTES} at most")
-        request = _Request(encoded)
+        request = _Request(encoded, self._clock_ms())
         self._take(request)
         request.landed.acquire()
         if request.failure is not None:
@@ -190,7 +196,3 @@ def _event_id(event: Any, received_at_ms: int) -> str | None:
         return given
     verdict = judge(event, received_at_ms)
     return verdict.event_id if isinstance(verdict, Event) else None
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
