@@ -73,7 +73,16 @@ class Settings(BaseSettings):
 
     max_request_events: int = Field(5_000, ge=1, description="events in one POST /ingest, at most")
     max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="bytes in one POST /ingest, decompressed")
+    request_timeout_s: float = Field(
+        60.0, gt=0, description="seconds after which a client that does not finish its request is cut off"
+    )
     landing_pending_events: int = Field(50_000, ge=1, description="events waiting to be landed before the API says 503")
+    landing_pending_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="bytes of posts in hand before the API says 503"
+    )
+    landing_gather_ms: float = Field(
+        10.0, ge=0, le=1000, description="milliseconds that a commit under load waits for more requests, at most"
+    )
 
     gate_slots: int = Field(1, ge=1, le=32, description="quality gate drain runs side by side")
     drain_linger_s: float = Field(300.0, gt=0, description="idle seconds after which a drain run leaves")
