@@ -46,7 +46,10 @@ class Gate:
             verdicts = _judge_all(envelope)
             clean += verdicts.accepted
             refused += verdicts.refused
-            tallies += _tallies(envelope, verdicts.counts)
+            if envelope.lines:
+                tallies.append(
+                    Tally("gate", envelope.raw_key, envelope.lines[0], envelope.received_at_ms, verdicts.counts)
+                )
             events += len(envelope.events)
         self.queues.clean.send(clean)
         self.queues.dlq.send(refused)
@@ -98,6 +101,7 @@ def _judge_all(envelope: Envelope) -> _Verdicts:
     counts: Counter[CounterKey] = Counter(
         ("movierec_events_rejected_total", (("reason", one.rejection.reason_code),)) for one in refused
     )
+    counts["movierec_events_landed_total", ()] = len(envelope.events)
     counts["movierec_events_accepted_total", ()] = len(accepted)
     counts["movierec_fields_ignored_total", ()] = ignored
     return _Verdicts(
@@ -105,17 +109,6 @@ def _judge_all(envelope: Envelope) -> _Verdicts:
         refused=pack_rejections(Rejections(envelope.raw_key, envelope.received_at_ms, refused)),
         counts=counts,
     )
-
-
-def _tallies(envelope: Envelope, counts: Counter[CounterKey]) -> list[Tally]:
-    """What the gate counts; and as landed, for an API that was killed before it could."""
-    if not envelope.lines:
-        return []
-    landed: Counter[CounterKey] = Counter({("movierec_events_landed_total", ()): len(envelope.events)})
-    return [
-        Tally(stage, envelope.raw_key, envelope.lines[0], envelope.received_at_ms, counted)
-        for stage, counted in (("land", landed), ("gate", counts))
-    ]
 
 
 def _body(raw: object) -> str:

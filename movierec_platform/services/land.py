@@ -1,6 +1,5 @@
 """Lands posted events: one S3 object and packed queue messages, both durable before anybody is told so."""
 
-import logging
 import threading
 import time
 import uuid
@@ -12,17 +11,14 @@ from typing import Any
 
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.queues import Queue, open_queue
-from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
 from movierec_platform.domain.envelope import EVENT_BYTES, encode, pack, raw_key, raw_object
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import judge
-from movierec_platform.errors import LandingBusy, StateUnavailable, TooLarge
+from movierec_platform.errors import LandingBusy, TooLarge
 
 COMMIT_EVENTS = 5_000
 """Events in one raw object, unless a single request brings more."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,6 @@ class Lander:
         self._clock_ms = clock_ms
         self._objects: ObjectStore = open_objects(settings)
         self._raw: Queue = open_queue(settings, "raw")
-        self._state = State.open(settings)
         self._source = source
         self._most_events = settings.landing_pending_events
         self._most_bytes = settings.landing_pending_bytes
@@ -76,7 +71,6 @@ class Lander:
         self._held_events = 0
         self._held_bytes = 0
         self._wanted = 1
-        self._uncounted = 0
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
         self._committer: threading.Thread | None = None
@@ -108,7 +102,6 @@ class Lander:
         if self._committer is not None:
             self._committer.join()
         self._writers.shutdown()
-        self._state.close()
 
     def _take(self, request: _Request) -> None:
         """The request is among those that will be committed."""
@@ -137,8 +130,6 @@ class Lander:
             except Exception as error:  # the outermost edge of this thread: each waiting request gets the error
                 failure = error
             self._release(group, failure)
-            if failure is None:
-                self._count(sum(len(request.encoded) for request in group))
 
     def _next_group(self) -> list[_Request]:
         """The requests of the next commit; empty when the lander is closed and nothing waits."""
@@ -179,15 +170,6 @@ class Lander:
         for request in group:
             request.failure = failure
             request.landed.release()
-
-    def _count(self, landed: int) -> None:
-        """Adds to the durable counter; while the state database is away the sum waits here."""
-        self._uncounted += landed
-        try:
-            self._state.add({("movierec_events_landed_total", ()): self._uncounted})
-            self._uncounted = 0
-        except StateUnavailable as error:
-            log.warning("%d landed events are not counted yet: %s", self._uncounted, error)
 
 
 def _event_id(event: Any, received_at_ms: int) -> str | None:
