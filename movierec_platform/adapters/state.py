@@ -18,6 +18,7 @@ from movierec_platform.domain.freshness import CounterKey, Labels
 from movierec_platform.errors import StateUnavailable
 
 BUSY_TIMEOUT_S = 30
+_CREATING = int.from_bytes(b"movierec", "big")
 
 _metadata = sa.MetaData()
 
@@ -82,10 +83,7 @@ class State:
             sa.event.listen(engine, "connect", _configure_sqlite)
         state = cls(engine)
         with state._transaction() as connection:
-            for table in _metadata.sorted_tables:
-                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+            create_missing(connection, _metadata)
         return state
 
     def close(self) -> None:
@@ -175,6 +173,17 @@ class State:
                 yield connection
         except SQLAlchemyError as error:
             raise StateUnavailable(f"the state database does not answer: {error}") from error
+
+
+def create_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
+    """These tables and their indexes are there; to be called in a transaction."""
+    if connection.dialect.name == "postgresql":
+        # There IF NOT EXISTS fails for one of two that create at the same time.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+    for table in metadata.sorted_tables:
+        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
 
 
 def _row_columns() -> list[sa.Column[Any]]:
