@@ -136,10 +136,13 @@ def test_a_slot_with_an_active_run_is_left_alone_and_a_dead_one_is_replaced(inst
     assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE
 
 
-def test_dead_runs_of_slots_that_are_configured_no_more_are_buried(instance, fresh_settings) -> None:
+def test_in_slots_that_are_configured_no_more_only_dead_runs_are_ended(instance, fresh_settings) -> None:
     run_id = started_run(instance, 5)
     eager = stream_of(fresh_settings, gate_slots=1, drain_grace_s=0.001)
-    tick(instance, eager, tick(instance, eager).cursor)
+    with FileLease(fresh_settings.home / "leases", "raw", 5).held(run_id, 1):
+        cursor = tick(instance, eager, tick(instance, eager).cursor).cursor
+        assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.STARTED
+    tick(instance, eager, tick(instance, eager, cursor).cursor)
     assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE
 
 

@@ -1,5 +1,6 @@
 """A lease has one holder, and a dead holder has none: among the processes of a host, and among those of a Postgres."""
 
+import fcntl
 import subprocess
 import sys
 import threading
@@ -176,6 +177,15 @@ def test_a_lease_file_that_was_removed_is_lost(tmp_path: Path) -> None:
         (tmp_path / "raw-0").unlink()
         with pytest.raises(LeaseLost), FileLease(tmp_path, "raw", 0).held("b", 1):
             lease.note_work()
+
+
+def test_who_looks_at_a_free_lease_is_no_holder_for_another_who_looks(tmp_path: Path) -> None:
+    lease = FileLease(tmp_path, "raw", 0)
+    with lease.held("a", 1):
+        pass
+    with (tmp_path / "raw-0").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert lease.view().holder is None
 
 
 def postgres_lease(url: str) -> PostgresLease:
