@@ -68,7 +68,8 @@ class Settings(BaseSettings):
     clean_queue_url: str = Field("", description="SQS queue that the gate fills and the graph ingest drains")
     dlq_url: str = Field("", description="SQS dead-letter queue, drained into the quarantine table")
     state_url: SecretStr = Field(
-        SecretStr(""), description="database URL of quarantine and counters; default SQLite under the home"
+        SecretStr(""),
+        description="database URL of quarantine, counters and leases across hosts; default SQLite under the home",
     )
 
     max_request_events: int = Field(5_000, ge=1, description="events in one POST /ingest, at most")
@@ -100,7 +101,10 @@ class Settings(BaseSettings):
     @property
     def state_database_url(self) -> str:
         """The state database's SQLAlchemy URL; credentials in it are never logged."""
-        return self.state_url.get_secret_value() or f"sqlite:///{(self.home / 'state.db').absolute()}"
+        url = self.state_url.get_secret_value() or f"sqlite:///{(self.home / 'state.db').absolute()}"
+        scheme, separator, rest = url.partition("://")
+        # Without a driver in it SQLAlchemy would choose one that is not installed.
+        return f"postgresql+psycopg2{separator}{rest}" if scheme in ("postgres", "postgresql") else url
 
     @property
     def lake_url(self) -> str:

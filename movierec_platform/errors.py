@@ -8,7 +8,8 @@
     │   │   └── TooLarge       it is bigger than allowed                                            (HTTP 413)
     │   ├── CheckFailed        a check ran and its answer is no                         (CLI exit 1)
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
-    │   └── LeaseHeld          another process holds the lease
+    │   ├── LeaseHeld          another process holds the lease
+    │   └── LeaseLost          the lease is not this process's any more: it must not go on
     └── Transient              a dependency does not answer; the same call may work later (CLI exit 3, HTTP 503)
         ├── LandingBusy        more events wait to be landed than fit in memory
         ├── QueueUnavailable
@@ -47,6 +48,10 @@ class NotPublished(Terminal):
 
 class LeaseHeld(Terminal):
     """Another process holds the lease."""
+
+
+class LeaseLost(Terminal):
+    """The lease is not this process's any more: it must not go on."""
 
 
 class Transient(MovierecError):

@@ -20,6 +20,7 @@ from movierec_platform.errors import StateUnavailable
 
 BUSY_TIMEOUT_S = 30
 FORGOTTEN_MARK = "tallies_forgotten_before_ms"
+_CREATING = int.from_bytes(b"movierec", "big")
 
 _metadata = sa.MetaData()
 
@@ -106,10 +107,7 @@ class State:
             sa.event.listen(engine, "connect", _configure_sqlite)
         state = cls(engine)
         with state._transaction() as connection:
-            for table in _metadata.sorted_tables:
-                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+            create_missing(connection, _metadata)
         return state
 
     def close(self) -> None:
@@ -238,6 +236,17 @@ class State:
 def _marked(connection: sa.Connection, name: str) -> int | None:
     value: int | None = connection.execute(sa.select(_marks.c.value).where(_marks.c.name == name)).scalar()
     return value
+
+
+def create_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
+    """These tables and their indexes are there; to be called in a transaction."""
+    if connection.dialect.name == "postgresql":
+        # There IF NOT EXISTS fails for one of two that create at the same time.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+    for table in metadata.sorted_tables:
+        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
 
 
 def _row_columns() -> list[sa.Column[Any]]:

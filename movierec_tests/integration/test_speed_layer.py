@@ -12,7 +12,7 @@ import pytest
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.adapters.leases import Lease
+from movierec_platform.adapters.leases import FileLease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Message, Queue, Queues
 from movierec_platform.adapters.state import State
@@ -248,10 +248,10 @@ POLICY = DrainPolicy(linger_s=1.5, max_runtime_s=60, overlap_s=5, grace_s=5)
 
 def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platform, tmp_path: Path) -> None:
     platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(25)])
-    report = drain(platform.queues.raw, platform.work("raw"), Lease(tmp_path, "raw", 0), "run", POLICY)
+    report = drain(platform.queues.raw, platform.work("raw"), FileLease(tmp_path, "raw", 0), "run", POLICY)
     assert (report.events, report.messages, report.left_because) == (25, 25, "idle")
     assert platform.queues.raw.depth().total == 0
-    assert Lease(tmp_path, "raw", 0).view().released_by == "run"
+    assert FileLease(tmp_path, "raw", 0).view().released_by == "run"
 
 
 def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform,
         return len(messages)
 
     short = DrainPolicy(linger_s=60, max_runtime_s=1, overlap_s=5, grace_s=5)
-    report = drain(platform.queues.raw, never_done, Lease(tmp_path, "raw", 0), "run", short)
+    report = drain(platform.queues.raw, never_done, FileLease(tmp_path, "raw", 0), "run", short)
     assert report.left_because == "max_runtime"
 
 
@@ -278,7 +278,7 @@ def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
             raise GraphUnavailable("down")
         return len(messages)
 
-    report = drain(platform.queues.raw, twice_down, Lease(tmp_path, "raw", 0), "run", POLICY)
+    report = drain(platform.queues.raw, twice_down, FileLease(tmp_path, "raw", 0), "run", POLICY)
     assert calls == [1, 1, 1]
     assert report.messages == 1
 
@@ -296,7 +296,7 @@ def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(
         done.extend(ids)
         return len(ids)
 
-    report = drain(platform.queues.raw, broken_for_3, Lease(tmp_path, "raw", 0), "run", POLICY)
+    report = drain(platform.queues.raw, broken_for_3, FileLease(tmp_path, "raw", 0), "run", POLICY)
     assert (report.events, report.messages, sorted(done)) == (4, 4, ["0", "1", "2", "4"])
     assert platform.queues.raw.depth().in_flight == 1
 
@@ -308,9 +308,9 @@ def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platfo
         raise UsageError("the graph refuses the password")
 
     with pytest.raises(UsageError):
-        drain(platform.queues.raw, misconfigured, Lease(tmp_path, "raw", 0), "run", POLICY)
+        drain(platform.queues.raw, misconfigured, FileLease(tmp_path, "raw", 0), "run", POLICY)
     assert platform.queues.raw.depth().total == 1
-    assert Lease(tmp_path, "raw", 0).view().holder is None
+    assert FileLease(tmp_path, "raw", 0).view().holder is None
 
 
 def test_verify_finds_every_kind_of_damage_to_the_pair(platform: Platform) -> None:

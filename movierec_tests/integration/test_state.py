@@ -11,9 +11,17 @@ from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import StateUnavailable
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Settings:
-    return load_settings({"home": tmp_path / "home", "state_url": SecretStr("")})
+@pytest.fixture(params=["sqlite", "postgres"])
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """An empty state database of this kind."""
+    url = request.getfixturevalue("postgres_server").new_database() if request.param == "postgres" else ""
+    return load_settings({"home": tmp_path / "home", "state_url": SecretStr(url)})
+
+
+def test_many_may_open_an_empty_database_at_once(own: Settings) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for state in pool.map(lambda _: State.open(own), range(16)):
+            state.close()
 
 
 def row(number: int, reason: str = "wrong_type") -> QuarantineRow:
