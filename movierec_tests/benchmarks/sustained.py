@@ -12,9 +12,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ ROW_S = 5.0
 PROBE_EVERY_S = 0.5
 PROBE_POLL_S = 0.005
 PROBE_TIMEOUT_S = 30.0
+PROBES_AT_ONCE = 64
 PROBE_USER = 2_000_000_000
 """The first of the prober's users; each probe has a new one, so that its history has one movie."""
 DRAIN_TIMEOUT_S = 300.0
@@ -75,7 +77,7 @@ class Window:
     posting: PostingReport
     samples: list[Sample]
     probes_s: list[float]
-    probes_lost: int
+    probes_posted: int
     freshness: list[tuple[float, float]]
     """Buckets of the platform's histogram, of all that was posted in this window."""
 
@@ -90,9 +92,13 @@ class Window:
         p95 = self.freshness_s(0.95)
         return self.achieved_per_s() >= ACHIEVED_SHARE * self.rate and p95 is not None and p95 < TARGET_P95_S
 
+    def under_load(self) -> list[Sample]:
+        """The samples until the last answer; after it the stack drains."""
+        return [one for one in self.samples if one.at_s <= self.posting.began_s + self.posting.seconds]
+
     def cpu_share(self) -> dict[str, float]:
-        """Cores used by each part on average, the greatest first."""
-        first, last = self.samples[0], self.samples[-1]
+        """Cores used by each part on average under load, the greatest first."""
+        first, *_, last = self.under_load()
         seconds = last.at_s - first.at_s
         shares = {part: (last.cpu_s[part] - first.cpu_s[part]) / seconds for part in first.cpu_s}
         shares["load client"] = self.posting.cpu_s / self.posting.seconds
@@ -100,7 +106,7 @@ class Window:
 
     def stage_s(self) -> dict[str, float]:
         """Mean seconds an event spends before each stage is done with it: mean backlog / rate (Little's law)."""
-        backlog = [_backlog(sample.counters, self.samples[0].counters) for sample in self.samples[1:]]
+        backlog = [_backlog(sample.counters, self.samples[0].counters) for sample in self.under_load()[1:]]
         rate = self.achieved_per_s()
         return {stage: round(statistics.fmean(one[stage] for one in backlog) / rate, 3) for stage in ("gate", "ingest")}
 
@@ -110,8 +116,10 @@ class Window:
             return "api: it acknowledges less than was posted"
         stage, waits = max(self.stage_s().items(), key=lambda one: one[1])
         part, cores = next(iter(self.cpu_share().items()))
-        busy = statistics.fmean(sample.machine_busy for sample in self.samples[1:])
-        return f"events wait longest for {stage} ({waits} s); {part} uses most ({cores} cores); cores {busy:.0%} busy"
+        busy = statistics.fmean(sample.machine_busy for sample in self.under_load()[1:])
+        return (
+            f"events wait longest for {stage} ({waits} s); {part} uses most ({cores} cores); all cores {busy:.0%} busy"
+        )
 
 
 class Watch:
@@ -152,19 +160,25 @@ class Watch:
 
 
 class Prober:
-    """Posts one rating of a new user every half second and looks for it in the graph, in a thread."""
+    """Posts one rating of a new user every half second, and looks at the graph until each is there."""
 
     def __init__(self, settings: Settings, movie_id: int, first_user: int) -> None:
-        self._settings, self._movie_id = settings, movie_id
-        self._user = first_user
+        self._api_url, self._movie_id = settings.api_url, movie_id
+        self._users = count(first_user)
+        self._graph = Graph.open(settings)
+        self._pool = ThreadPoolExecutor(PROBES_AT_ONCE, thread_name_prefix="probe")
+        self._probes: list[Future[float | None]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prober")
-        self.visible_s: list[float] = []
-        self.lost = 0
+
+    @property
+    def visible_s(self) -> list[float]:
+        """Of each probe that was found, seconds from before its POST."""
+        return [seconds for probe in self._probes if (seconds := probe.result()) is not None]
 
     @property
     def posted(self) -> int:
-        return len(self.visible_s) + self.lost
+        return len(self._probes)
 
     def __enter__(self) -> "Prober":
         self._thread.start()
@@ -173,28 +187,23 @@ class Prober:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._pool.shutdown()
+        self._graph.close()
 
     def _run(self) -> None:
-        with Graph.open(self._settings) as graph, requests.Session() as session:
-            while not self._stop.is_set():
-                began_s = time.monotonic()
-                seconds = self._probe(graph, session)
-                if seconds is None:
-                    self.lost += 1
-                else:
-                    self.visible_s.append(seconds)
-                self._stop.wait(max(0.0, began_s + PROBE_EVERY_S - time.monotonic()))
+        while not self._stop.wait(PROBE_EVERY_S):
+            self._probes.append(self._pool.submit(self._probe, next(self._users)))
 
-    def _probe(self, graph: Graph, session: requests.Session) -> float | None:
-        """Seconds from before the POST until the graph shows the rating; None when it takes more than 30."""
-        self._user += 1
-        event = {"event_id": f"probe-{self._user}", "user_id": self._user, "movie_id": self._movie_id, "rating": 4.0}
+    def _probe(self, user_id: int) -> float | None:
+        """Seconds until the graph shows the rating, at most 2 % too much; None when it takes more than 30."""
+        event = {"event_id": f"probe-{user_id}", "user_id": user_id, "movie_id": self._movie_id, "rating": 4.0}
         began_s = time.monotonic()
-        post_events(session, self._settings.api_url, [event])
-        while not graph.history(self._user):
-            if time.monotonic() - began_s > PROBE_TIMEOUT_S:
+        with requests.Session() as session:
+            post_events(session, self._api_url, [event])
+        while not self._graph.history(user_id):
+            if (waited_s := time.monotonic() - began_s) > PROBE_TIMEOUT_S:
                 return None
-            time.sleep(PROBE_POLL_S)
+            time.sleep(max(PROBE_POLL_S, waited_s / 50))
         return time.monotonic() - began_s
 
 
@@ -232,7 +241,7 @@ class Bench:
             posting,
             watch.samples,
             prober.visible_s,
-            prober.lost,
+            prober.posted,
             bucket_counts(_since(self.state.counters(), before)),
         )
 
@@ -331,7 +340,7 @@ def _figures(window: Window) -> dict[str, Any]:
         "achieved_per_s": round(window.achieved_per_s(), 1),
         "freshness_ms": {f"p{q * 100:g}": in_ms(window.freshness_s(q)) for q in (0.5, 0.95, 0.99)},
         "probe_ms": latency_ms(window.probes_s),
-        "probes_lost": window.probes_lost,
+        "probes_lost": window.probes_posted - len(window.probes_s),
         "ack_ms": latency_ms([one.latency_s for one in window.posting.acknowledged()]),
         "refused_503": sum(one.status == 503 for one in answers),
         "failed": sum(one.status not in (202, 503) for one in answers),
