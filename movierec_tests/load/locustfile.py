@@ -2,6 +2,8 @@
 
     locust -f movierec_tests/load/locustfile.py --headless -u 20 -r 5 -t 30s
 
+`--tags read` only reads, `--tags write` only posts.
+
 `--host` says where the API is; without it MOVIEREC_API_URL or the running stack's stack.env does. Some of the events
 are bad, repeated or late, as in `movierec traffic`. An answer fails when it is no full receipt or no full list; a 503
 with Retry-After is back-pressure: it is counted by itself, and the client waits and posts the same again.
@@ -17,7 +19,7 @@ from typing import Any
 
 import orjson
 import requests
-from locust import FastHttpUser, between, events, task
+from locust import FastHttpUser, between, events, tag, task
 from locust.env import Environment
 
 from movierec_platform.config import load_settings
@@ -105,16 +107,19 @@ class Viewer(_Client):
     weight = 9
     wait_time = between(0.2, 1.0)
 
+    @tag("read")
     @task(10)
     def look(self) -> None:
         path = f"/recommend/{random.choice(USERS)}?n={ITEMS}"
         self.ask("GET", path, "GET /recommend/[user]", 200, recommendation_defect)
 
+    @tag("write")
     @task(6)
     def rate(self) -> None:
         [event] = posted = self.take(1)
         self.post("POST /ingest, one event", posted, orjson.dumps(event))
 
+    @tag("write")
     @task(2)
     def rate_several(self) -> None:
         posted = self.take(random.choice(BATCH_EVENTS))
@@ -127,6 +132,7 @@ class Feed(_Client):
     weight = 1
     wait_time = between(1.0, 3.0)
 
+    @tag("write")
     @task
     def hand_over(self) -> None:
         posted = self.take(FEED_EVENTS)
