@@ -5,15 +5,17 @@ StateUnavailable.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from movierec_platform.adapters.quarantine import QuarantineTable
+from movierec_platform.adapters.quarantine import metadata as quarantine_tables
 from movierec_platform.config import Settings
 from movierec_platform.domain.freshness import CounterKey, Labels
 from movierec_platform.errors import StateUnavailable
@@ -45,34 +47,6 @@ _marks = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-_quarantine = sa.Table(
-    "quarantine",
-    _metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("reason_code", sa.String, nullable=False, index=True),
-    sa.Column("field", sa.String),
-    sa.Column("detail", sa.String, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("raw_key", sa.String),
-    sa.Column("line", sa.Integer),
-    sa.Column("received_at_ms", sa.BigInteger, index=True),
-    sa.Column("quarantined_at_ms", sa.BigInteger, nullable=False),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantineRow:
-    """One rejected event, as it was received, and why. `raw_key` and `line` say where it was landed, if it was."""
-
-    id: str
-    reason_code: str
-    field: str | None
-    detail: str
-    body: str
-    raw_key: str | None
-    line: int | None
-    received_at_ms: int | None
-    quarantined_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +69,7 @@ class State:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self.quarantine = QuarantineTable(self._turn, self._insert, self._add)
 
     @classmethod
     def open(cls, settings: Settings) -> "State":
@@ -108,6 +83,8 @@ class State:
         state = cls(engine)
         with state._transaction() as connection:
             create_missing(connection, _metadata)
+            create_missing(connection, quarantine_tables)
+        state.quarantine.adopt()
         return state
 
     def close(self) -> None:
@@ -184,45 +161,15 @@ class State:
         insert: Any = self._insert(_marks).values(name=name, value=value)
         connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
-    # Quarantine
-
-    def quarantine(self, rows: Sequence[QuarantineRow]) -> list[QuarantineRow]:
-        """These rows are held; returns those that were not held before."""
-        if not rows:
-            return []
-        insert: Any = self._insert(_quarantine).on_conflict_do_nothing(index_elements=["id"])
-        unique = {row.id: row for row in rows}
+    @contextmanager
+    def _turn(self, table: sa.Table | None) -> Iterator[sa.Connection]:
+        """A transaction; with a table, one that no other turn at that table overlaps."""
         with self._transaction() as connection:
-            added = connection.execute(
-                insert.returning(_quarantine.c.id), [asdict(row) for row in unique.values()]
-            ).scalars()
-            return [unique[row_id] for row_id in added]
-
-    def quarantined(
-        self, reason: str | None = None, since_ms: int | None = None, limit: int = 100
-    ) -> list[QuarantineRow]:
-        """Held rows, the latest first; `since_ms` is the earliest time received."""
-        query = sa.select(*_row_columns()).order_by(_quarantine.c.quarantined_at_ms.desc(), _quarantine.c.id)
-        if reason is not None:
-            query = query.where(_quarantine.c.reason_code == reason)
-        if since_ms is not None:
-            query = query.where(_quarantine.c.received_at_ms >= since_ms)
-        with self._transaction() as connection:
-            return [QuarantineRow(*row) for row in connection.execute(query.limit(limit))]
-
-    def quarantined_row(self, row_id: str) -> QuarantineRow | None:
-        """The row whose id starts with this, if exactly one does."""
-        query = sa.select(*_row_columns()).where(_quarantine.c.id.startswith(row_id, autoescape=True)).limit(2)
-        with self._transaction() as connection:
-            rows = connection.execute(query).all()
-        return QuarantineRow(*rows[0]) if len(rows) == 1 else None
-
-    def quarantined_by_reason(self) -> dict[str, int]:
-        """How many rows are held for each reason."""
-        query = sa.select(_quarantine.c.reason_code, sa.func.count()).group_by(_quarantine.c.reason_code)
-        with self._transaction() as connection:
-            rows = connection.execute(query.order_by(_quarantine.c.reason_code)).all()
-        return {row[0]: row[1] for row in rows}
+            if table is not None and connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            elif table is not None:
+                connection.exec_driver_sql(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE")
+            yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -247,10 +194,6 @@ def create_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
         connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
         for index in table.indexes:
             connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
-
-
-def _row_columns() -> list[sa.Column[Any]]:
-    return [_quarantine.c[field.name] for field in fields(QuarantineRow)]
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

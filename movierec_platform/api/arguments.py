@@ -27,6 +27,14 @@ def whole_number(name: str, text: str, lowest: int, highest: int) -> int:
     return number
 
 
+def flag(name: str) -> bool:
+    """Whether the query parameter says so; false when it is not given."""
+    value = one_argument(name, "false").lower()
+    if value not in ("true", "1", "false", "0"):
+        raise Problem(400, "bad-parameter", f"{name} is true or false, not {value!r}")
+    return value in ("true", "1")
+
+
 def user_id_of(text: str) -> int:
     """The user id in a path."""
     return whole_number("the user id", text, 1, INT64_MAX)

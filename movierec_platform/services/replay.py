@@ -38,6 +38,12 @@ def note_drained(settings: Settings, state: State, queues: Queues, now_ms: int) 
     return True
 
 
+def replay_from(state: State, at_ms: int) -> None:
+    """After an unclean stop, what was received since then is replayed too, although it was through before."""
+    if at_ms < (state.marked(DRAINED_MARK) or 0):
+        state.mark(DRAINED_MARK, at_ms)
+
+
 def replay_after_unclean_stop(settings: Settings) -> int:
     """Replays what was landed since the queues were last seen empty, for an emulator that forgot them."""
     state = State.open(settings)

@@ -1,4 +1,4 @@
-"""The state database: sums add up across processes' connections, and a row is held once."""
+"""The state database: sums add up across processes' connections."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from movierec_platform.adapters.state import QuarantineRow, State, Tally
+from movierec_platform.adapters.state import State, Tally
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import StateUnavailable
 
@@ -22,10 +22,6 @@ def test_many_may_open_an_empty_database_at_once(own: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
         for state in pool.map(lambda _: State.open(own), range(16)):
             state.close()
-
-
-def row(number: int, reason: str = "wrong_type") -> QuarantineRow:
-    return QuarantineRow(f"id{number}", reason, "user_id", "why", "{}", "raw/k", number, 1000 + number, 5000 + number)
 
 
 def test_counters_add_up_between_connections(own: Settings) -> None:
@@ -65,24 +61,6 @@ def test_forgotten_tallies_are_taken_for_counted(own: Settings) -> None:
     state.forget_tallies(1_000)
     state.add_once([old, new])
     assert state.counters() == {("accepted", ()): 2}
-
-
-def test_a_row_is_held_once_and_only_new_ones_are_told(own: Settings) -> None:
-    state = State.open(own)
-    assert state.quarantine([row(1), row(2)]) == [row(1), row(2)]
-    assert state.quarantine([row(2), row(3, "not_json"), row(3, "not_json")]) == [row(3, "not_json")]
-    assert state.quarantined_by_reason() == {"not_json": 1, "wrong_type": 2}
-
-
-def test_rows_are_found_by_reason_time_and_the_beginning_of_an_id(own: Settings) -> None:
-    state = State.open(own)
-    state.quarantine([row(1), row(2, "not_json"), row(30)])
-    assert [one.id for one in state.quarantined()] == ["id30", "id2", "id1"]
-    assert [one.id for one in state.quarantined(reason="not_json")] == ["id2"]
-    assert [one.id for one in state.quarantined(since_ms=1002)] == ["id30", "id2"]
-    assert state.quarantined_row("id3") == row(30)
-    assert state.quarantined_row("id") is None, "ambiguous"
-    assert state.quarantined_row("%") is None, "no pattern"
 
 
 def test_a_mark_is_what_was_set_last(own: Settings) -> None:
