@@ -6,6 +6,7 @@ looks at the graph until it is there. In the end the ledger has to add up: ackno
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import threading
@@ -116,10 +117,15 @@ class Window:
             return "api: it acknowledges less than was posted"
         stage, waits = max(self.stage_s().items(), key=lambda one: one[1])
         part, cores = next(iter(self.cpu_share().items()))
-        busy = statistics.fmean(sample.machine_busy for sample in self.under_load()[1:])
         return (
-            f"events wait longest for {stage} ({waits} s); {part} uses most ({cores} cores); all cores {busy:.0%} busy"
+            f"events wait longest for {stage} ({waits} s); {part} uses most ({cores} cores); "
+            f"all of this {sum(self.cpu_share().values()):.2f} cores, other programs {self.others_cores():.2f}"
         )
+
+    def others_cores(self) -> float:
+        """Cores that programs of other people used: much of it, and the window says little about the platform."""
+        busy = statistics.fmean(sample.machine_busy for sample in self.under_load()[1:])
+        return round(max(0.0, busy * (os.cpu_count() or 1) - sum(self.cpu_share().values())), 2)
 
 
 class Watch:
@@ -347,6 +353,7 @@ def _figures(window: Window) -> dict[str, Any]:
         "depth_max": {name: max(one.depths[name] for one in window.samples) for name in QUEUE_NAMES},
         "stage_s": window.stage_s(),
         "cores_used": window.cpu_share(),
+        "cores_used_by_others": window.others_cores(),
         "cpu_ms_per_1000_events": {
             part: round(share * 1e6 / window.achieved_per_s(), 1) for part, share in window.cpu_share().items()
         },
