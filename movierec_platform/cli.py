@@ -5,10 +5,12 @@ needs them, so that `movierec recommend` does not wait for pandas.
 """
 
 import json
+import os
+import pwd
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +21,13 @@ from rich.table import Table
 
 from movierec_platform import __version__
 from movierec_platform.config import Settings, load_settings, variable_of
+from movierec_platform.domain.moments import epoch_ms
 from movierec_platform.errors import CheckFailed, MovierecError, Transient, UsageError
 
 if TYPE_CHECKING:
+    from movierec_platform.domain.quarantine import Filter
     from movierec_platform.services.launch import RunResult
+    from movierec_platform.services.quarantine import Outcome, Quarantine
 
 app = typer.Typer(
     name="movierec",
@@ -41,6 +46,21 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of the stack's state [$MOVIEREC_HOME].")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+RowArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a row, or the beginning of one.")]
+RowsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of rows, or their beginnings.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Only this reason code.")]
+SinceOption = Annotated[str | None, typer.Option(help="Only events first received since then (ISO-8601).")]
+UserOption = Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="Only events of this user.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Every event that is held.")]
+
+SKIPPED = {
+    "attempts_used_up": "whose five attempts are used up: discard them, or post new events instead",
+    "cannot_travel": "too long or nested too deep to be sent: patch them first",
+    "redriving": "whose redrive has begun: `movierec quarantine redrive` finishes it",
+    "redriven": "redriven already",
+    "discarded": "discarded already",
+    "held": "held",
+}
 
 
 def main() -> None:
@@ -161,54 +181,124 @@ def traffic(
 
 @quarantine_app.command("list")
 def quarantine_list(
-    reason: Annotated[str | None, typer.Option(help="Only this reason code.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only events received since then (ISO-8601).")] = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    user: UserOption = None,
+    status: Annotated[
+        str, typer.Option(help="held (with those whose redrive has begun), redriving, redriven, discarded or all.")
+    ] = "held",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows to print, the latest first.")] = 20,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """List refused events, and count them by reason."""
-    from movierec_platform.adapters.state import State
-    from movierec_platform.domain.gate import REASON_CODES
+    """List refused events with their standing, and count them by reason."""
+    from movierec_platform.domain.quarantine import statuses_named
 
-    if reason is not None and reason not in REASON_CODES:
-        raise UsageError(f"{reason} is no reason code; there are: {', '.join(sorted(REASON_CODES))}")
-    state = State.open(_settings(home))
-    rows = state.quarantined(reason, _epoch_ms(since), limit)
+    statuses = statuses_named(status)
+    page = _quarantine(home).page(_filter(reason, since, user), statuses, limit)
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
+        print(json.dumps([asdict(row) for row in page.rows], ensure_ascii=False))
         return
     table = Table()
-    for name in ("id", "reason", "received"):
+    for name in ("id", "status", "attempts", "reason", "user", "received"):
         table.add_column(name, no_wrap=True)
     table.add_column("detail", overflow="fold")
-    for row in rows:
-        table.add_row(row.id, row.reason_code, _moment(row.received_at_ms), _plain(row.detail))
+    for row in page.rows:
+        user_id = "" if row.user_id is None else str(row.user_id)
+        cells = (row.id, row.status, str(row.attempts), row.reason_code, user_id, _moment(row.received_at_ms))
+        table.add_row(*cells, _plain(row.detail))
     out.print(table)
-    by_reason = state.quarantined_by_reason()
-    out.print(f"{sum(by_reason.values())} refused: " + ", ".join(f"{code} {n}" for code, n in by_reason.items()))
+    out.print(f"{'in all' if status == 'all' else status}: {_counted(page.by_reason)}")
 
 
 @quarantine_app.command("show")
-def quarantine_show(
-    row_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a row, or the beginning of one.")],
+def quarantine_show(row_id: RowArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """Show one refused event whole: its body, why it was refused, where it was landed, all that was done to it."""
+    quarantine = _quarantine(home)
+    row = quarantine.row(row_id)
+    history = quarantine.history(row)
+    if as_json:
+        print(json.dumps({**asdict(row), "history": [asdict(act) for act in history]}, ensure_ascii=False))
+        return
+    for name, value in asdict(row).items():
+        shown = _moment(value) if name.endswith("_at_ms") else "" if value is None else value
+        out.print(f"{name.removesuffix('_at_ms'):12} {_plain(str(shown))}".rstrip())
+    table = Table("when", "act", "by", "attempt", "reason", title="history", title_justify="left")
+    table.add_column("what changed", overflow="fold")
+    for act in history:
+        changed = [act.detail, act.body and f"body {act.body}", act.raw_key and f"landed as {act.raw_key}"]
+        cells = (_moment(act.at_ms), act.act, act.actor, str(act.attempt), act.reason_code)
+        table.add_row(*cells, _plain("\n".join(one for one in changed if one)))
+    out.print(table)
+
+
+@quarantine_app.command("patch")
+def quarantine_patch(
+    row_id: RowArgument,
+    event: Annotated[
+        str, typer.Argument(metavar="JSON", help="The event as it should have been; - reads it from stdin.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Store it although the gate would refuse it still.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Show one refused event whole: what was posted, why it was refused, where it was landed."""
-    from movierec_platform.adapters.state import State
+    """Mend a held event, and say what the gate would say of it now; `redrive` then sends it.
 
-    row = State.open(_settings(home)).quarantined_row(row_id)
-    if row is None:
-        raise UsageError(
-            f"no row, or more than one, has an id that starts with {row_id}: see `movierec quarantine list`"
-        )
+    What the gate would refuse is not stored (exit 1), unless by --force. A poison row's body is a whole message: an
+    event, an array of events, or what the platform packs. The event as it was posted stays in the history.
+    """
+    patched = _quarantine(home).patch(row_id, sys.stdin.read() if event == "-" else event, _actor(), force)
     if as_json:
-        print(json.dumps(asdict(row), ensure_ascii=False))
-        return
-    for name, value in asdict(row).items():
-        shown = _moment(value) if name.endswith("_at_ms") else value
-        out.print(f"{name.removesuffix('_at_ms'):12} {_plain(str(shown))}")
+        print(json.dumps(asdict(patched), ensure_ascii=False))
+    elif patched.stored:
+        verdict = (
+            f"the gate would refuse it: {patched.refusal.detail}" if patched.refusal else "the gate would accept it"
+        )
+        out.print(f"{patched.row.id} is patched; {_plain(verdict)}")
+    if not patched.stored and patched.refusal:
+        raise CheckFailed(
+            f"the gate would refuse it still, so {patched.row.id} stays as it was (--force stores it): "
+            f"{patched.refusal.reason_code}, {patched.refusal.detail}"
+        )
+
+
+@quarantine_app.command("redrive")
+def quarantine_redrive(
+    row_ids: RowsArgument = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    user: UserOption = None,
+    everything: AllOption = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Send held events to the gate again, as they are or as they were patched; each five times at most.
+
+    Say which: by ids, by filters, or --all. If it is interrupted, run it again: what was begun is finished first, and
+    nothing takes effect twice. What is refused again is held again.
+    """
+    from movierec_platform.services.redrive import Redrive
+
+    quarantine = _quarantine(home)
+    selection = quarantine.selection(row_ids or (), _filter(reason, since, user), everything)
+    outcome = Redrive.open(_settings(home), quarantine.state).redrive(selection, _actor())
+    _print_outcome("redriven", outcome, as_json)
+
+
+@quarantine_app.command("discard")
+def quarantine_discard(
+    row_ids: RowsArgument = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    user: UserOption = None,
+    everything: AllOption = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Give held events up for good; they stay in the table, and in S3. Say which: by ids, by filters, or --all."""
+    quarantine = _quarantine(home)
+    selection = quarantine.selection(row_ids or (), _filter(reason, since, user), everything)
+    _print_outcome("discarded", quarantine.discard(selection, _actor()), as_json)
 
 
 @app.command()
@@ -242,8 +332,8 @@ def replay(
     """Put landed events back on the raw queue. Harmless: those that took effect already change nothing."""
     from movierec_platform.services.replay import replay as put_back
 
-    since_ms = _epoch_ms(since)
-    count = put_back(_settings(home), since_ms or 0)
+    since_ms = epoch_ms(since)
+    count = put_back(_settings(home), since_ms)
     out.print(f"{count} objects received since {_moment(since_ms)} are on the raw queue again")
 
 
@@ -313,15 +403,42 @@ def _print_parity(parity: Any) -> None:
     out.print(table)
 
 
-def _epoch_ms(moment: str | None) -> int | None:
-    """Epoch ms of an ISO-8601 time; without a zone it is UTC."""
-    if moment is None:
-        return None
+def _quarantine(home: Path | None) -> "Quarantine":
+    from movierec_platform.adapters.state import State
+    from movierec_platform.services.quarantine import Quarantine
+
+    return Quarantine(State.open(_settings(home)))
+
+
+def _filter(reason: str | None, since: str | None, user: int | None) -> "Filter":
+    from movierec_platform.domain.quarantine import Filter
+
+    return Filter(reason, None if since is None else epoch_ms(since), user)
+
+
+def _actor() -> str:
+    """Who acts, for the history."""
     try:
-        parsed = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    except ValueError:
-        raise UsageError(f"{moment!r} is no ISO-8601 time, such as 2026-05-01 or 2026-05-01T12:00:00Z") from None
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # in a container with a user id that has no name
+        return f"cli:{os.getuid()}"
+
+
+def _print_outcome(done: str, outcome: "Outcome", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({done: outcome.done, "skipped": outcome.skipped, "finished": outcome.finished}))
+        return
+    if outcome.finished:
+        out.print(f"finished what an earlier redrive had begun: {_counted(outcome.finished)}")
+    out.print(f"{done}: {_counted(outcome.done)}")
+    for why, count in outcome.skipped.items():
+        out.print(f"left alone: {count} {SKIPPED[why]}")
+
+
+def _counted(by_reason: Mapping[str, int]) -> str:
+    """The sum, and its parts where there are any."""
+    parts = ", ".join(f"{code} {n}" for code, n in sorted(by_reason.items()))
+    return f"{sum(by_reason.values())}{f' ({parts})' if parts else ''}"
 
 
 def _moment(at_ms: int | None) -> str:

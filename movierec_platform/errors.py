@@ -5,7 +5,9 @@
     MovierecError              everything this project raises on purpose; str() is a sentence for a person
     ├── Terminal               trying again gives the same answer
     │   ├── UsageError         what the caller gave is wrong                            (CLI exit 2, HTTP 4xx)
-    │   │   └── TooLarge       it is bigger than allowed                                            (HTTP 413)
+    │   │   ├── TooLarge       it is bigger than allowed                                            (HTTP 413)
+    │   │   ├── NotFound       there is nothing by that name                                        (HTTP 404)
+    │   │   └── Conflict       it is there, but in a state in which that cannot be done             (HTTP 409)
     │   ├── CheckFailed        a check ran and its answer is no                         (CLI exit 1)
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
     │   ├── LeaseHeld          another process holds the lease
@@ -36,6 +38,14 @@ class UsageError(Terminal):
 
 class TooLarge(UsageError):
     """What the caller gave is bigger than allowed."""
+
+
+class NotFound(UsageError):
+    """There is nothing by the name that the caller gave."""
+
+
+class Conflict(UsageError):
+    """What the caller names is in a state in which that cannot be done to it."""
 
 
 class CheckFailed(Terminal):

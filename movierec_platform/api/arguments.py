@@ -5,7 +5,7 @@ import re
 from flask import request
 
 from movierec_platform.api.errors import Problem
-from movierec_platform.domain.gate import INT64_MAX
+from movierec_platform.domain.events import INT64_MAX
 
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 
@@ -25,6 +25,14 @@ def whole_number(name: str, text: str, lowest: int, highest: int) -> int:
         shown = text if len(text) <= 40 else f"{text[:37]}..."
         raise Problem(400, "bad-parameter", f"{name} is a whole number from {lowest} to {highest}, not {shown!r}")
     return number
+
+
+def flag(name: str) -> bool:
+    """Whether the query parameter says so; false when it is not given."""
+    value = one_argument(name, "false").lower()
+    if value not in ("true", "1", "false", "0"):
+        raise Problem(400, "bad-parameter", f"{name} is true or false, not {value!r}")
+    return value in ("true", "1")
 
 
 def user_id_of(text: str) -> int:

@@ -8,11 +8,11 @@ import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeGuard
 
 import pydantic_core
 
-from movierec_platform.domain.gate import Rejected, parse_json
+from movierec_platform.domain.gate import REASON_CODES, Rejected, parse_json
 
 VERSION = 1
 MESSAGE_BYTES = 240_000
@@ -87,7 +87,7 @@ def pack(raw_key: str, received_at_ms: int, encoded_events: Sequence[bytes], lin
     for start, end in _runs([len(event) + 8 for event in encoded_events], MESSAGE_BYTES - len(head) - 64):
         numbers = b",".join(b"%d" % line for line in lines[start:end])
         messages.append(b'%s,"lines":[%s],"events":[%s]}' % (head, numbers, b",".join(encoded_events[start:end])))
-    return [message.decode() for message in messages]
+    return [_text(message) for message in messages]
 
 
 def unpack(body: str) -> Envelope | None:
@@ -97,7 +97,7 @@ def unpack(body: str) -> Envelope | None:
         return None
     key, received_at_ms = message.get("raw_key"), message.get("received_at_ms")
     events, lines = message.get("events"), message.get("lines")
-    if not isinstance(key, str) or not isinstance(received_at_ms, int) or not isinstance(events, list):
+    if not _is_text(key) or not _is_count(received_at_ms, 2**63) or not isinstance(events, list):
         return None
     if lines is None:
         lines = list(range(len(events)))
@@ -122,19 +122,45 @@ def pack_rejections(rejections: Rejections) -> list[str]:
         )
         for start, end in _runs([len(one) + 1 for one in encoded], MESSAGE_BYTES - len(head) - 64):
             messages.append(b'%s,"rejected":[%s]}' % (head, b",".join(encoded[start:end])))
-    return [message.decode() for message in messages]
+    return [_text(message) for message in messages]
 
 
 def unpack_rejections(body: str) -> Rejections | None:
     """The refused events in a message body; None when it is something else, such as a poison message."""
     message = parse_json(body)
-    if not isinstance(message, dict) or message.get("v") != VERSION or "rejected" not in message:
+    if not isinstance(message, dict) or message.get("v") != VERSION:
         return None
-    reason = message["reason_code"]
-    refused = [
-        Refused(one["line"], Rejected(reason, one["field"], one["detail"]), one["body"]) for one in message["rejected"]
-    ]
-    return Rejections(message["raw_key"], message["received_at_ms"], refused)
+    key, received_at_ms, reason = message.get("raw_key"), message.get("received_at_ms"), message.get("reason_code")
+    rejected = message.get("rejected")
+    if not _is_text(key) or not _is_count(received_at_ms, 2**63) or not isinstance(rejected, list):
+        return None
+    if not _is_text(reason) or reason not in REASON_CODES or not all(map(_is_refused, rejected)):
+        return None
+    refused = [Refused(one["line"], Rejected(reason, one["field"], one["detail"]), one["body"]) for one in rejected]
+    return Rejections(key, received_at_ms, refused)
+
+
+def _is_refused(one: Any) -> bool:
+    return (
+        isinstance(one, dict)
+        and _is_count(one.get("line"), 2**31)
+        and (one.get("field") is None or _is_text(one["field"]))
+        and _is_text(one.get("detail"))
+        and _is_text(one.get("body"))
+    )
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and "\0" not in value  # which no database takes
+
+
+def _is_count(value: Any, below: int) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < below
+
+
+def _text(message: bytes) -> str:
+    """The message as text that SQS takes: two code points must stand there escaped, and can, in JSON."""
+    return message.decode().replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
 def _runs(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:

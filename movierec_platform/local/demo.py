@@ -284,7 +284,7 @@ class _Demo:
         self._report.check("graph equals lake", parity.equal, seen)
 
     def _ledger(self) -> _Ledger:
-        return _Ledger(self._state.counters(), self._state.quarantined_by_reason())
+        return _Ledger(self._state.counters(), self._state.quarantine.by_reason())
 
     def _wait_until_through(self, before: _Ledger, events: int) -> None:
         """Returns when the counters have all of these events and the queues are empty."""

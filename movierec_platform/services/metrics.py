@@ -16,6 +16,7 @@ from movierec_platform.adapters.queues import QUEUE_NAMES, Depth, QueueName, Que
 from movierec_platform.adapters.state import State
 from movierec_platform.domain import freshness
 from movierec_platform.domain.freshness import CounterKey
+from movierec_platform.domain.gate import REASON_CODES
 from movierec_platform.errors import MovierecError, Transient
 
 ASK_TIMEOUT_S = 5.0
@@ -49,7 +50,7 @@ class Questioner:
 
 
 class PlatformCollector(Collector):
-    """Durable counters, queue depths and the published version's age, read at each scrape.
+    """Durable counters, what is in quarantine, queue depths and the published version's age, read at each scrape.
 
     A part that is down yields `movierec_<part>_up 0` and none of its figures; the scrape succeeds.
     """
@@ -57,7 +58,7 @@ class PlatformCollector(Collector):
     def __init__(self, state: Callable[[], State], queues: Queues, graph: Graph, objects: ObjectStore) -> None:
         self._questioner = Questioner(
             {
-                "state": lambda: state().counters(),
+                "state": lambda: (state().counters(), state().quarantine.by_reason()),
                 "queues": lambda: {name: queues.named(name).depth() for name in QUEUE_NAMES},
                 "graph": graph.publication,
                 "objects": objects.ping,
@@ -78,9 +79,11 @@ class PlatformCollector(Collector):
             yield _age(answers["graph"], time.time())
         if isinstance(answers["queues"], dict):
             yield _depths(answers["queues"])
-        if isinstance(answers["state"], dict):
-            yield from _counters(answers["state"])
-            yield _freshness(answers["state"])
+        if isinstance(answers["state"], tuple):
+            counters, held = answers["state"]
+            yield from _counters(counters)
+            yield _freshness(counters)
+            yield _held(held)
 
 
 def _answer(question: Callable[[], Any]) -> Any:
@@ -104,6 +107,15 @@ def _depths(depths: Mapping[QueueName, Depth]) -> Metric:
     for name, depth in depths.items():
         for state in ("visible", "in_flight", "delayed"):
             metric.add_metric([name, state], getattr(depth, state))
+    return metric
+
+
+def _held(by_reason: Mapping[str, int]) -> Metric:
+    metric = GaugeMetricFamily(
+        "movierec_quarantine_held_events", "refused events that are held, for people to look at", labels=["reason"]
+    )
+    for code in sorted(REASON_CODES):
+        metric.add_metric([code], by_reason.get(code, 0))
     return metric
 
 

@@ -12,6 +12,8 @@ from movierec_platform.domain.envelope import RAW_PREFIX, encode, hour_prefix, p
 DRAINED_MARK = "drained_before_ms"
 LANDING_MS = 120_000
 """An event received this long ago has been landed or given up: above all retries of its S3 and SQS calls."""
+TALLIES_KEPT_MS = 24 * 60 * 60 * 1000
+"""What is through may still be handed out again by SQS, whose depths are approximate: it is not counted again."""
 
 
 def replay(settings: Settings, since_ms: int) -> int:
@@ -30,8 +32,16 @@ def note_drained(settings: Settings, state: State, queues: Queues, now_ms: int) 
     """Remembers that what was landed before now is through, if all queues are empty; returns whether they are."""
     if any(queues.named(name).depth().total for name in QUEUE_NAMES):
         return False
-    state.mark(DRAINED_MARK, now_ms - LANDING_MS)
+    drained_before_ms = now_ms - LANDING_MS
+    state.mark(DRAINED_MARK, drained_before_ms)
+    state.forget_tallies(drained_before_ms - TALLIES_KEPT_MS)
     return True
+
+
+def replay_from(state: State, at_ms: int) -> None:
+    """After an unclean stop, what was received since then is replayed too, although it was through before."""
+    if at_ms < (state.marked(DRAINED_MARK) or 0):
+        state.mark(DRAINED_MARK, at_ms)
 
 
 def replay_after_unclean_stop(settings: Settings) -> int:

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.objects import open_objects
+from movierec_platform.adapters.quarantine import Refusal
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.api.app import create_app, services_of
@@ -96,9 +97,10 @@ def test_the_exporter_shows_counters_depths_and_the_age_of_the_version(platform,
             ("movierec_events_rejected_total", (("reason", "poison"),)): 2,
             ("movierec_events_rejected_total", ()): 1,
             ("movierec_events_landed_total", ()): 5,
-            **freshness.observe([0.015, 0.4, 0.4, 1000.0]),
+            **(freshness.observe(0.015, 1) + freshness.observe(0.4, 2) + freshness.observe(1000.0, 1)),
         }
     )
+    state.quarantine.hold([Refusal("0a", "not_json", None, "why", "{", "raw/k", 0, 1, 1)], "drain", 1)
     state.close()
     queues = Queues.open(platform.settings)
     queues.raw.send(["{}", "{}"])
@@ -113,6 +115,8 @@ def test_the_exporter_shows_counters_depths_and_the_age_of_the_version(platform,
     assert found["movierec_events_rejected_total", ("reason", "poison")] == 2
     assert found["movierec_events_rejected_total",] == 1
     assert found["movierec_events_landed_total",] == 5
+    assert found["movierec_quarantine_held_events", ("reason", "not_json")] == 1
+    assert found["movierec_quarantine_held_events", ("reason", "poison")] == 0
     upto = {
         bound: found["movierec_freshness_seconds_bucket", ("le", bound)] for bound in ("0.01", "0.02", "0.5", "+Inf")
     }

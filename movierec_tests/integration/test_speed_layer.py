@@ -1,100 +1,27 @@
 """From POST to graph, quarantine and parity, step by step over real queues, objects and graph."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from movierec_platform.adapters.graph import Graph
-from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import FileLease
 from movierec_platform.adapters.objects import open_objects
-from movierec_platform.adapters.queues import Message, Queue, Queues
-from movierec_platform.adapters.state import State
-from movierec_platform.config import Settings
+from movierec_platform.adapters.queues import Message
 from movierec_platform.domain.drains import DrainPolicy
 from movierec_platform.domain.envelope import raw_events
 from movierec_platform.domain.freshness import bucket_counts
 from movierec_platform.domain.gate import REASON_CODES
 from movierec_platform.domain.registers import PairState
-from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge
+from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge, UsageError
 from movierec_platform.services.drain import drain
-from movierec_platform.services.gate import Gate
-from movierec_platform.services.ingest_graph import GraphIngest
 from movierec_platform.services.land import Lander
-from movierec_platform.services.quarantine import Quarantine
 from movierec_platform.services.replay import DRAINED_MARK, note_drained, replay, replay_after_unclean_stop
 from movierec_platform.services.verify import verify
-
-NOW = 1_790_000_000_000
-GOOD = {"event_id": "g", "user_id": 1, "movie_id": 10, "rating": 4.0, "timestamp": NOW}
-MOVIES = pa.table(
-    {"movie_id": [10, 20, 30], "title": ["A", "B", "C"], "year": pa.array([None] * 3, pa.int32()), "genres": [[]] * 3}
-)
-NO_RATINGS = pa.table(
-    {
-        "user_id": pa.array([], pa.int64()),
-        "movie_id": pa.array([], pa.int64()),
-        "rating": pa.array([], pa.float64()),
-        "rated_at_ms": pa.array([], pa.int64()),
-    }
-)
-
-
-@dataclass
-class Platform:
-    """The speed layer over a catalogue of three movies."""
-
-    settings: Settings
-    queues: Queues
-    state: State
-    graph: Graph
-    lander: Lander
-
-    def work(self, queue: str) -> Callable[[Sequence[Message]], int]:
-        if queue == "raw":
-            return Gate(self.queues, open_objects(self.settings), self.state).pass_on
-        if queue == "clean":
-            return GraphIngest(self.queues, self.graph, self.state, batch_events=3).write
-        return Quarantine(self.state).hold
-
-    def run_through(self) -> None:
-        """Does what the three drains do, once."""
-        for name in ("raw", "clean", "dlq"):
-            queue: Queue = self.queues.named(name)
-            while messages := queue.receive(wait_s=1):
-                self.work(name)(messages)
-                assert queue.delete(messages) == len(messages)
-
-    def counter(self, name: str) -> float:
-        return sum(value for (key, _), value in self.state.counters().items() if key == name)
-
-    def pairs(self) -> dict[tuple[int, int], PairState]:
-        return dict(self.graph.pairs())
-
-
-@pytest.fixture
-def platform(fresh_settings: Settings, clean_graph: Graph):
-    clean_graph.merge_movies(
-        [
-            {"id": number, "title": "T", "year": None, "genres": [], "rating_count": 0, "rating_mean": None}
-            for number in (10, 20, 30)
-        ]
-    )
-    lake = Lake(fresh_settings)
-    lake.write("movies", MOVIES)
-    lake.write("ratings", NO_RATINGS)
-    lander = Lander(fresh_settings)
-    state = State.open(fresh_settings)
-    yield Platform(fresh_settings, Queues.open(fresh_settings), state, clean_graph, lander)
-    lander.close()
-    state.close()
-
+from movierec_tests.integration.conftest import GOOD, NOW, Platform
 
 MIXED: list[Any] = [
     GOOD,
@@ -117,7 +44,7 @@ def test_every_event_ends_in_the_graph_or_in_quarantine_and_the_counts_add_up(pl
         (1, 20): PairState(seen_at_ms=NOW),
         (1, 30): PairState(retracted_at_ms=NOW),
     }
-    assert platform.state.quarantined_by_reason() == {
+    assert platform.state.quarantine.by_reason() == {
         "not_an_object": 1,
         "rating_out_of_range": 1,
         "unknown_movie": 1,
@@ -137,7 +64,7 @@ def test_every_event_ends_in_the_graph_or_in_quarantine_and_the_counts_add_up(pl
 def test_a_quarantined_event_is_kept_as_posted_with_the_line_it_was_landed_on(platform: Platform) -> None:
     platform.lander.land(MIXED)
     platform.run_through()
-    for row in platform.state.quarantined():
+    for row in platform.rows():
         landed = [event for event, _ in raw_events(open_objects(platform.settings).get(row.raw_key))]
         if row.reason_code != "unknown_movie":
             assert json.loads(row.body) == landed[row.line]
@@ -150,12 +77,12 @@ def test_a_quarantined_event_is_kept_as_posted_with_the_line_it_was_landed_on(pl
 def test_replaying_everything_changes_nothing(platform: Platform) -> None:
     platform.lander.land(MIXED)
     platform.run_through()
-    pairs, rows = platform.pairs(), platform.state.quarantined()
+    pairs, rows = platform.pairs(), platform.rows()
     for _ in range(2):
         assert replay(platform.settings, since_ms=0) == 1
         platform.run_through()
     assert platform.pairs() == pairs
-    assert platform.state.quarantined() == rows
+    assert platform.rows() == rows
 
 
 def test_after_an_unclean_stop_what_was_landed_since_the_queues_were_empty_comes_back(platform: Platform) -> None:
@@ -184,8 +111,8 @@ def test_bare_events_of_other_producers_are_landed_before_they_are_judged(platfo
     platform.queues.raw.send([json.dumps(GOOD), json.dumps([{**GOOD, "movie_id": 20}, 5]), "no json at all"])
     platform.run_through()
     assert platform.pairs().keys() == {(1, 10), (1, 20)}
-    assert platform.state.quarantined_by_reason() == {"not_an_object": 1, "not_json": 1}
-    [not_json] = platform.state.quarantined(reason="not_json")
+    assert platform.state.quarantine.by_reason() == {"not_an_object": 1, "not_json": 1}
+    [not_json] = platform.rows("not_json")
     assert not_json.body == "no json at all"
     assert len(list(open_objects(platform.settings).keys("raw/"))) == 3
     assert verify(platform.settings).equal
@@ -208,7 +135,7 @@ def test_a_clean_message_that_the_gate_did_not_send_is_poison_and_costs_only_its
     platform.queues.clean.send(["not an envelope"])
     platform.lander.land([GOOD])
     platform.run_through()
-    assert platform.state.quarantined_by_reason() == {"poison": 1}
+    assert platform.state.quarantine.by_reason() == {"poison": 1}
     assert platform.pairs().keys() == {(1, 10)}
 
 
@@ -283,14 +210,32 @@ def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
     assert report.messages == 1
 
 
-def test_a_message_whose_work_fails_stays_in_the_queue(platform: Platform, tmp_path: Path) -> None:
+def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(5)])
+    done: list[str] = []
+
+    def broken_for_3(messages: Sequence[Message]) -> int:
+        ids = [json.loads(message.body)["event_id"] for message in messages]
+        if "3" in ids:
+            raise ZeroDivisionError
+        done.extend(ids)
+        return len(ids)
+
+    report = drain(platform.queues.raw, broken_for_3, FileLease(tmp_path, "raw", 0), "run", POLICY)
+    assert (report.events, report.messages, sorted(done)) == (4, 4, ["0", "1", "2", "4"])
+    assert platform.queues.raw.depth().in_flight == 1
+
+
+def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platform, tmp_path: Path) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
 
-    def broken(messages: Sequence[Message]) -> int:
-        raise ZeroDivisionError
+    def misconfigured(messages: Sequence[Message]) -> int:
+        raise UsageError("the graph refuses the password")
 
-    with pytest.raises(ZeroDivisionError):
-        drain(platform.queues.raw, broken, FileLease(tmp_path, "raw", 0), "run", POLICY)
+    with pytest.raises(UsageError):
+        drain(platform.queues.raw, misconfigured, FileLease(tmp_path, "raw", 0), "run", POLICY)
     assert platform.queues.raw.depth().total == 1
     assert FileLease(tmp_path, "raw", 0).view().holder is None
 
@@ -329,4 +274,4 @@ def test_a_doubled_edge_is_found(platform: Platform) -> None:
 def test_the_reason_codes_that_can_come_out_are_those_of_the_contract(platform: Platform) -> None:
     platform.lander.land(MIXED)
     platform.run_through()
-    assert platform.state.quarantined_by_reason().keys() <= REASON_CODES
+    assert platform.state.quarantine.by_reason().keys() <= REASON_CODES

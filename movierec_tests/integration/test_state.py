@@ -1,4 +1,4 @@
-"""The state database: sums add up across processes' connections, and a row is held once."""
+"""The state database: sums add up across processes' connections."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from movierec_platform.adapters.state import QuarantineRow, State
+from movierec_platform.adapters.state import State, Tally
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import StateUnavailable
 
@@ -24,10 +24,6 @@ def test_many_may_open_an_empty_database_at_once(own: Settings) -> None:
             state.close()
 
 
-def row(number: int, reason: str = "wrong_type") -> QuarantineRow:
-    return QuarantineRow(f"id{number}", reason, "user_id", "why", "{}", "raw/k", number, 1000 + number, 5000 + number)
-
-
 def test_counters_add_up_between_connections(own: Settings) -> None:
     def add_often(_: int) -> None:
         state = State.open(own)
@@ -40,22 +36,31 @@ def test_counters_add_up_between_connections(own: Settings) -> None:
     assert State.open(own).counters() == {("landed", ()): 80, ("rejected", (("reason", "poison"),)): 160}
 
 
-def test_a_row_is_held_once_and_only_new_ones_are_told(own: Settings) -> None:
+def test_a_tally_is_counted_once_however_often_and_from_wherever_it_is_given(own: Settings) -> None:
+    tallies = [Tally("gate", "raw/k", line, 1_000, {("accepted", ()): 2}) for line in range(8)]
+
+    def give_all(_: int) -> None:
+        state = State.open(own)
+        for tally in tallies:
+            state.add_once([tally, tally])
+        state.add_once(tallies)
+        state.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(give_all, range(4)))
     state = State.open(own)
-    assert state.quarantine([row(1), row(2)]) == [row(1), row(2)]
-    assert state.quarantine([row(2), row(3, "not_json"), row(3, "not_json")]) == [row(3, "not_json")]
-    assert state.quarantined_by_reason() == {"not_json": 1, "wrong_type": 2}
+    assert state.counters() == {("accepted", ()): 16}
+    state.add_once([Tally("graph", "raw/k", 0, 1_000, {("ingested", ()): 1})])
+    assert state.counters() == {("accepted", ()): 16, ("ingested", ()): 1}
 
 
-def test_rows_are_found_by_reason_time_and_the_beginning_of_an_id(own: Settings) -> None:
+def test_forgotten_tallies_are_taken_for_counted(own: Settings) -> None:
     state = State.open(own)
-    state.quarantine([row(1), row(2, "not_json"), row(30)])
-    assert [one.id for one in state.quarantined()] == ["id30", "id2", "id1"]
-    assert [one.id for one in state.quarantined(reason="not_json")] == ["id2"]
-    assert [one.id for one in state.quarantined(since_ms=1002)] == ["id30", "id2"]
-    assert state.quarantined_row("id3") == row(30)
-    assert state.quarantined_row("id") is None, "ambiguous"
-    assert state.quarantined_row("%") is None, "no pattern"
+    old, new = (Tally("gate", "raw/k", line, at_ms, {("accepted", ()): 1}) for line, at_ms in ((0, 999), (1, 1_000)))
+    state.add_once([old])
+    state.forget_tallies(1_000)
+    state.add_once([old, new])
+    assert state.counters() == {("accepted", ()): 2}
 
 
 def test_a_mark_is_what_was_set_last(own: Settings) -> None:

@@ -1,0 +1,86 @@
+"""Sends refused events to the gate again: each lands as a new raw object, as the API lands events, and is judged anew.
+
+Crash-safe: rows are claimed in one transaction that says under which key and line; then the object is landed and the
+messages are sent; then the rows are redriven. What a killed redrive had claimed, the next one finishes first, with the
+same key and content. Two at the same time send some messages twice at worst, and those change nothing.
+"""
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from movierec_platform.adapters.objects import ObjectStore, open_objects
+from movierec_platform.adapters.queues import Queue, open_queue
+from movierec_platform.adapters.state import State
+from movierec_platform.config import Settings
+from movierec_platform.domain.envelope import encode, pack, raw_events, raw_key, raw_object
+from movierec_platform.domain.quarantine import HELD_NOW, Selection
+from movierec_platform.services.quarantine import Outcome, chunks, now_ms
+from movierec_platform.services.replay import replay_from
+
+SOURCE = "redrive"
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """The way from the quarantine back to the gate."""
+
+    state: State
+    objects: ObjectStore
+    raw: Queue
+
+    @classmethod
+    def open(cls, settings: Settings, state: State) -> "Redrive":
+        return cls(state, open_objects(settings), open_queue(settings, "raw"))
+
+    def redrive(self, selection: Selection, actor: str) -> Outcome:
+        """Held rows of the selection are on the raw queue again; those whose attempts are used up are not.
+
+        Raises QueueUnavailable or ObjectStoreUnavailable: then the next call finishes what this one began.
+        """
+        table = self.state.quarantine
+        skipped = Counter(table.left_alone(selection, acted_on=HELD_NOW, capped=True))
+        finished = self._finish_all(actor)
+        done: Counter[str] = Counter()
+        for chunk in chunks(lambda after: table.claim(selection, after, _fresh_key(), actor, now_ms())):
+            skipped.update(chunk.skipped)
+            if chunk.batch is not None:
+                done.update(self._finish(chunk.batch, actor))
+        return Outcome(dict(done), dict(skipped), finished)
+
+    def _finish_all(self, actor: str) -> dict[str, int]:
+        """What earlier redrives claimed is redriven; how many by reason."""
+        finished: Counter[str] = Counter()
+        key = self.state.quarantine.unfinished()
+        while key is not None:
+            finished.update(self._finish(key, actor))
+            key = self.state.quarantine.unfinished(after=key)
+        return dict(finished)
+
+    def _finish(self, key: str, actor: str) -> dict[str, int]:
+        """What was claimed under this key is landed, sent and redriven; how many by reason."""
+        batch = self.state.quarantine.batch(key)
+        if batch.claimed_at_ms is None:
+            return {}
+        messages = list(batch.messages)
+        if batch.events:
+            events = self._landed(key, batch.events, batch.claimed_at_ms)
+            messages += pack(key, batch.claimed_at_ms, events, range(len(events)))
+        replay_from(self.state, batch.claimed_at_ms)
+        self.raw.send(messages)
+        return self.state.quarantine.finish(key, actor, now_ms())
+
+    def _landed(self, key: str, events: Sequence[bytes], claimed_at_ms: int) -> Sequence[bytes]:
+        """The events of this raw object, which is in S3.
+
+        If it was there already, the gate may have refused some of it meanwhile, and only the object still has them all.
+        """
+        if key in self.objects.keys(key):
+            return [encode(event) for event, _ in raw_events(self.objects.get(key))]
+        self.objects.put(key, raw_object(events, claimed_at_ms, SOURCE))
+        return events
+
+
+def _fresh_key() -> str:
+    return raw_key(now_ms(), f"redrive-{uuid.uuid4().hex}")
