@@ -59,7 +59,7 @@ class Deployment:
     def flows(self) -> None:
         """What is sent now gets through, with everything before it."""
         self.send()
-        until(lambda: sum(self.state.quarantined_by_reason().values()) == self.sent)
+        until(lambda: sum(self.state.quarantine.by_reason().values()) == self.sent)
 
     def lease(self) -> LeaseView:
         return StreamResource(home=str(self.settings.home)).lease("dlq", 0).view()

@@ -54,7 +54,7 @@ def quarantine() -> None:
 
 
 @contextmanager
-def _killed_after(seconds: float) -> Iterator[None]:
+def killed_after(seconds: float) -> Iterator[None]:
     """This process dies if what is inside takes longer, with the stacks of its threads in the log.
 
     A run that hangs would keep its lease for ever. Dagster's limit cannot free it: that one goes by the wall clock,
@@ -75,7 +75,7 @@ def _drain(
     work: Callable[[Sequence[Message]], int],
 ) -> None:
     policy = stream.policy()
-    with _killed_after(policy.max_runtime_s + policy.overlap_s + policy.grace_s):
+    with killed_after(policy.max_runtime_s + policy.overlap_s + policy.grace_s):
         report = drain(stream.queues().named(queue), work, stream.lease(queue, slot), context.run_id, policy)
     context.log.info("%d events in %d messages; left because: %s", report.events, report.messages, report.left_because)
     context.add_output_metadata(asdict(report))
