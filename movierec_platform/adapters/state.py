@@ -120,6 +120,14 @@ class State:
             for name in connection.execute(insert, rows) if rows else ():
                 counts.update(given[tuple(name)].counts)
             self._add(connection, counts)
+            for stage in {tally.stage for tally in given.values()}:
+                latest_ms = max(tally.received_at_ms for tally in given.values() if tally.stage == stage)
+                if latest_ms > (_marked(connection, _worked_until(stage)) or 0):
+                    self._mark(connection, _worked_until(stage), latest_ms)
+
+    def worked_until_ms(self, stage: str) -> int | None:
+        """When the latest event that this stage has worked on was received; None before the first."""
+        return self.marked(_worked_until(stage))
 
     def forget_tallies(self, before_ms: int) -> None:
         """Tallies received before then are no longer kept. Only for what is known to be through, and counted."""
@@ -180,6 +188,10 @@ class State:
                 yield connection
         except SQLAlchemyError as error:
             raise StateUnavailable(f"the state database does not answer: {error}") from error
+
+
+def _worked_until(stage: str) -> str:
+    return f"{stage}_worked_until_ms"
 
 
 def _marked(connection: sa.Connection, name: str) -> int | None:
