@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the embedded graph")
     aws_port: int = Field(4566, ge=0, le=65535, description="port of the embedded SQS and S3")
 
+    stack_restarts: int = Field(
+        5, ge=0, description="times that a server of the local stack is started again within ten minutes"
+    )
+
     api_url: str = Field("http://127.0.0.1:5000", description="where clients of the API find it")
     metrics_url: str = Field("http://127.0.0.1:8000/metrics", description="where Prometheus finds the exporter")
     dagster_url: str = _named("DAGSTER_URL", default="http://127.0.0.1:3000", meaning="where Dagster's webserver is")
@@ -64,12 +68,22 @@ class Settings(BaseSettings):
     clean_queue_url: str = Field("", description="SQS queue that the gate fills and the graph ingest drains")
     dlq_url: str = Field("", description="SQS dead-letter queue, drained into the quarantine table")
     state_url: SecretStr = Field(
-        SecretStr(""), description="database URL of quarantine and counters; default SQLite under the home"
+        SecretStr(""),
+        description="database URL of quarantine, counters and leases across hosts; default SQLite under the home",
     )
 
     max_request_events: int = Field(5_000, ge=1, description="events in one POST /ingest, at most")
     max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="bytes in one POST /ingest, decompressed")
+    request_timeout_s: float = Field(
+        60.0, gt=0, description="seconds after which a client that does not finish its request is cut off"
+    )
     landing_pending_events: int = Field(50_000, ge=1, description="events waiting to be landed before the API says 503")
+    landing_pending_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="bytes of posts in hand before the API says 503"
+    )
+    landing_gather_ms: float = Field(
+        10.0, ge=0, le=1000, description="milliseconds that a commit under load waits for more requests, at most"
+    )
 
     gate_slots: int = Field(1, ge=1, le=32, description="quality gate drain runs side by side")
     drain_linger_s: float = Field(300.0, gt=0, description="idle seconds after which a drain run leaves")
@@ -87,7 +101,10 @@ class Settings(BaseSettings):
     @property
     def state_database_url(self) -> str:
         """The state database's SQLAlchemy URL; credentials in it are never logged."""
-        return self.state_url.get_secret_value() or f"sqlite:///{(self.home / 'state.db').absolute()}"
+        url = self.state_url.get_secret_value() or f"sqlite:///{(self.home / 'state.db').absolute()}"
+        scheme, separator, rest = url.partition("://")
+        # Without a driver in it SQLAlchemy would choose one that is not installed.
+        return f"postgresql+psycopg2{separator}{rest}" if scheme in ("postgres", "postgresql") else url
 
     @property
     def lake_url(self) -> str:

@@ -10,7 +10,8 @@
     │   │   └── Conflict       it is there, but in a state in which that cannot be done             (HTTP 409)
     │   ├── CheckFailed        a check ran and its answer is no                         (CLI exit 1)
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
-    │   └── LeaseHeld          another process holds the lease
+    │   ├── LeaseHeld          another process holds the lease
+    │   └── LeaseLost          the lease is not this process's any more: it must not go on
     └── Transient              a dependency does not answer; the same call may work later (CLI exit 3, HTTP 503)
         ├── LandingBusy        more events wait to be landed than fit in memory
         ├── QueueUnavailable
@@ -57,6 +58,10 @@ class NotPublished(Terminal):
 
 class LeaseHeld(Terminal):
     """Another process holds the lease."""
+
+
+class LeaseLost(Terminal):
+    """The lease is not this process's any more: it must not go on."""
 
 
 class Transient(MovierecError):

@@ -14,6 +14,11 @@ pytest_plugins = ["movierec_tests.servers"]
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="kill every process several times (movierec_tests/faults)")
+    parser.addoption("--faults-seed", type=int, help="make the choices of an earlier run of movierec_tests/faults")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     return _strict((yield))

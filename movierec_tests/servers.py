@@ -14,6 +14,7 @@ from movierec_platform.config import Settings, load_settings
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.local.graph import DATABASE, USER, GraphServer
+from movierec_tests.postgres import PostgresServer, postgres_binaries
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,18 @@ def graph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphServ
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Postgres; each test makes a database of its own in it."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("Postgres is not installed: apt-get install postgresql")
+    server = PostgresServer(binaries)
+    server.start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")

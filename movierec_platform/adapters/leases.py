@@ -1,30 +1,45 @@
-"""Leases between drain runs on one host: a kernel file lock, which the kernel releases when its holder dies.
+"""Leases between drain runs: what one offers, and the lease on one host, a kernel file lock.
 
-The file says who took the lease last, and when it was given back; its time of change says when there was work last.
+The kernel releases the lock when its holder dies. The file says who took the lease last, and when it was given back;
+its time of change says when there was work last. Across hosts: `postgres_leases`.
 """
 
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from movierec_platform.domain.drains import FREE, LeaseView
-from movierec_platform.errors import LeaseHeld
+from movierec_platform.errors import LeaseHeld, LeaseLost
 
 POLL_S = 0.05
 
 
-class Lease:
-    """The lease of one drain slot."""
+class Lease(Protocol):
+    """The lease of one drain slot: at most one holder, and none once the holder's process is dead."""
+
+    def held(self, owner: str, timeout_s: float) -> AbstractContextManager[None]:
+        """The lease is held by this owner (a run id) meanwhile. LeaseHeld when another kept it for `timeout_s`."""
+
+    def note_work(self) -> None:
+        """The holder had work just now. LeaseLost if it holds the lease no more: then it must not go on."""
+
+    def view(self) -> LeaseView:
+        """Who holds the lease, else who gave it back or lost it last; FREE before the first. Disturbs no holder."""
+
+
+class FileLease:
+    """A lease between the processes of one host."""
 
     def __init__(self, folder: Path, queue: str, slot: int) -> None:
         self._path = folder / f"{queue}-{slot}"
+        self._file: int | None = None
 
     @contextmanager
     def held(self, owner: str, timeout_s: float) -> Iterator[None]:
-        """The lease is held by this owner (a run id) meanwhile. LeaseHeld when another kept it for `timeout_s`."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -34,9 +49,11 @@ class Lease:
                     raise LeaseHeld(f"lease {self._path.name} was held by another run for {timeout_s:g} s")
                 time.sleep(POLL_S)
             _write(file, owner)
+            self._file = file
             try:
                 yield
             finally:
+                self._file = None
                 last_work_ns = os.fstat(file).st_mtime_ns
                 _write(file, f"{owner}\n{time.time()}")
                 os.utime(file, ns=(last_work_ns, last_work_ns))
@@ -44,17 +61,19 @@ class Lease:
             os.close(file)
 
     def note_work(self) -> None:
-        """The holder had work just now."""
-        os.utime(self._path)
+        # A file that was removed or replaced is locked by us and yet free for everybody else.
+        if self._file is None or not _is_at(self._path, self._file):
+            raise LeaseLost(f"lease {self._path.name} is not held any more: its file was removed, or it was given back")
+        os.utime(self._file)
 
     def view(self) -> LeaseView:
-        """Who holds the lease, else who gave it back last; FREE before the first."""
         try:
             file = os.open(self._path, os.O_RDWR)
         except FileNotFoundError:
             return FREE
         try:
-            free = _locked(file)
+            # A shared lock: two that look at the same time do not take each other for a holder.
+            free = _locked(file, fcntl.LOCK_SH)
             owner, _, released_at = os.pread(file, 256, 0).decode().partition("\n")
             last_work_s = os.fstat(file).st_mtime
         finally:
@@ -62,16 +81,23 @@ class Lease:
         if not free:
             return LeaseView(owner, last_work_s)
         if not released_at:
-            return LeaseView(None, last_work_s)
+            return LeaseView(None, last_work_s, lost_by=owner or None)
         return LeaseView(None, last_work_s, released_by=owner, released_at_s=float(released_at))
 
 
-def _locked(file: int) -> bool:
+def _locked(file: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def _write(file: int, text: str) -> None:

@@ -1,7 +1,8 @@
 """SQS: at-least-once, unordered. A message is gone only after `delete`; until then it comes back when its visibility
 timeout ends, and after five receives it moves to the dead-letter queue.
 
-Calls end within 25 s (three attempts each). Failures are QueueUnavailable.
+Calls end within 25 s (three attempts each; entries of a batch that SQS refuses get five, within 2 s more). Failures are
+QueueUnavailable.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from movierec_platform.adapters.aws import sqs_client
 from movierec_platform.config import Settings
@@ -60,13 +62,27 @@ class Queue:
     def send(self, bodies: Sequence[str]) -> None:
         """Every body is in the queue, or QueueUnavailable: then any of them may be there (a retry duplicates)."""
         for batch in _batches(bodies):
-            with _errors(self.url):
-                answer = self._client.send_message_batch(
-                    QueueUrl=self.url,
-                    Entries=[{"Id": str(index), "MessageBody": body} for index, body in enumerate(batch)],
-                )
-            if refused := answer.get("Failed"):
-                raise QueueUnavailable(f"SQS refused {len(refused)} of {len(batch)} messages: {refused[0]['Code']}")
+            pending = {str(index): body for index, body in enumerate(batch)}
+            retry = Retrying(
+                retry=retry_if_exception_type(_EntriesRefused),
+                stop=stop_after_attempt(5),
+                wait=wait_random_exponential(multiplier=0.1, max=1),
+                reraise=True,
+            )
+            retry(self._send_pending, pending)
+
+    def _send_pending(self, pending: dict[str, str]) -> None:
+        """Sends these bodies by id; what SQS takes is taken out of `pending`. Raises _EntriesRefused for the rest."""
+        with _errors(self.url):
+            answer = self._client.send_message_batch(
+                QueueUrl=self.url,
+                Entries=[{"Id": id_, "MessageBody": body} for id_, body in pending.items()],
+            )
+        for sent in answer.get("Successful", []):
+            del pending[sent["Id"]]
+        if pending:
+            codes = ", ".join(sorted({refused["Code"] for refused in answer.get("Failed", [])}))
+            raise _EntriesRefused(f"SQS queue {self.url} refuses {len(pending)} messages of a batch: {codes}")
 
     def receive(self, max_messages: int = BATCH_MESSAGES, wait_s: int = 0) -> list[Message]:
         """Up to ten messages, waiting up to `wait_s` (20 at most) for the first; they stay hidden for a while."""
@@ -118,6 +134,10 @@ class Queue:
             in_flight=int(counts["ApproximateNumberOfMessagesNotVisible"]),
             delayed=int(counts.get("ApproximateNumberOfMessagesDelayed", 0)),
         )
+
+
+class _EntriesRefused(QueueUnavailable):
+    """SQS answered, and did not take every entry of the batch."""
 
 
 @dataclass(frozen=True, slots=True)

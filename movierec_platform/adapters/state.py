@@ -4,13 +4,17 @@ Every method is one transaction, durable when it returns. A writer waits up to 3
 StateUnavailable.
 """
 
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from movierec_platform.adapters.quarantine import QuarantineTable
 from movierec_platform.adapters.quarantine import metadata as quarantine_tables
@@ -19,6 +23,8 @@ from movierec_platform.domain.freshness import CounterKey, Labels
 from movierec_platform.errors import StateUnavailable
 
 BUSY_TIMEOUT_S = 30
+FORGOTTEN_MARK = "tallies_forgotten_before_ms"
+_CREATING = int.from_bytes(b"movierec", "big")
 
 _metadata = sa.MetaData()
 
@@ -29,12 +35,34 @@ _counters = sa.Table(
     sa.Column("labels", sa.String, primary_key=True),
     sa.Column("value", sa.Float, nullable=False),
 )
+_tallied = sa.Table(
+    "tallied",
+    _metadata,
+    sa.Column("stage", sa.String, primary_key=True),
+    sa.Column("raw_key", sa.String, primary_key=True),
+    sa.Column("line", sa.Integer, primary_key=True),
+    sa.Column("received_at_ms", sa.BigInteger, nullable=False, index=True),
+)
 _marks = sa.Table(
     "marks",
     _metadata,
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one message adds to the counters at one stage of its way; `line` is that of its first event.
+
+    Stage, raw object and line name it: a message that is worked on again, or replayed, has the same tally.
+    """
+
+    stage: str
+    raw_key: str
+    line: int
+    received_at_ms: int
+    counts: Mapping[CounterKey, float]
 
 
 class State:
@@ -56,10 +84,8 @@ class State:
             sa.event.listen(engine, "connect", _configure_sqlite)
         state = cls(engine)
         with state._transaction() as connection:
-            for table in (*_metadata.sorted_tables, *quarantine_tables.sorted_tables):
-                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+            create_missing(connection, _metadata)
+            create_missing(connection, quarantine_tables)
         state.quarantine.adopt()
         return state
 
@@ -72,6 +98,42 @@ class State:
         """Each counter is greater by its count; one that was not there starts at it."""
         with self._transaction() as connection:
             self._add(connection, counts)
+
+    def add_once(self, tallies: Iterable[Tally]) -> None:
+        """The counters have each tally once, however often it is given.
+
+        One that was received before `forget_tallies` is taken for counted: by then everything was through.
+        """
+        given = {(tally.stage, tally.raw_key, tally.line): tally for tally in tallies}
+        if not given:
+            return
+        names = (_tallied.c.stage, _tallied.c.raw_key, _tallied.c.line)
+        insert: Any = self._insert(_tallied).on_conflict_do_nothing().returning(*names)
+        with self._transaction() as connection:
+            forgotten_ms = _marked(connection, FORGOTTEN_MARK) or 0
+            rows = [
+                {"stage": one.stage, "raw_key": one.raw_key, "line": one.line, "received_at_ms": one.received_at_ms}
+                for one in given.values()
+                if one.received_at_ms >= forgotten_ms
+            ]
+            counts: Counter[CounterKey] = Counter()
+            for name in connection.execute(insert, rows) if rows else ():
+                counts.update(given[tuple(name)].counts)
+            self._add(connection, counts)
+            for stage in {tally.stage for tally in given.values()}:
+                latest_ms = max(tally.received_at_ms for tally in given.values() if tally.stage == stage)
+                if latest_ms > (_marked(connection, _worked_until(stage)) or 0):
+                    self._mark(connection, _worked_until(stage), latest_ms)
+
+    def worked_until_ms(self, stage: str) -> int | None:
+        """When the latest event that this stage has worked on was received; None before the first."""
+        return self.marked(_worked_until(stage))
+
+    def forget_tallies(self, before_ms: int) -> None:
+        """Tallies received before then are no longer kept. Only for what is known to be through, and counted."""
+        with self._transaction() as connection:
+            self._mark(connection, FORGOTTEN_MARK, before_ms)
+            connection.execute(sa.delete(_tallied).where(_tallied.c.received_at_ms < before_ms))
 
     def _add(self, connection: sa.Connection, counts: Mapping[CounterKey, float]) -> None:
         rows = [
@@ -97,14 +159,17 @@ class State:
 
     def mark(self, name: str, value: int) -> None:
         """The mark stands at this value."""
-        insert: Any = self._insert(_marks).values(name=name, value=value)
         with self._transaction() as connection:
-            connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+            self._mark(connection, name, value)
 
     def marked(self, name: str) -> int | None:
         """The mark's value; None when it was never set."""
         with self._transaction() as connection:
-            return connection.execute(sa.select(_marks.c.value).where(_marks.c.name == name)).scalar()
+            return _marked(connection, name)
+
+    def _mark(self, connection: sa.Connection, name: str, value: int) -> None:
+        insert: Any = self._insert(_marks).values(name=name, value=value)
+        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
     @contextmanager
     def _turn(self, table: sa.Table | None) -> Iterator[sa.Connection]:
@@ -125,10 +190,39 @@ class State:
             raise StateUnavailable(f"the state database does not answer: {error}") from error
 
 
+def _worked_until(stage: str) -> str:
+    return f"{stage}_worked_until_ms"
+
+
+def _marked(connection: sa.Connection, name: str) -> int | None:
+    value: int | None = connection.execute(sa.select(_marks.c.value).where(_marks.c.name == name)).scalar()
+    return value
+
+
+def create_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
+    """These tables and their indexes are there; to be called in a transaction."""
+    if connection.dialect.name == "postgresql":
+        # There IF NOT EXISTS fails for one of two that create at the same time.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+    for table in metadata.sorted_tables:
+        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+
+
 def _configure_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_S * 1000}"):
-        cursor.execute(f"PRAGMA {pragma}")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+    # The change to WAL, once in a database's life, does not wait for others that open it: it fails at once.
+    for attempt in Retrying(
+        retry=retry_if_exception_type(sqlite3.OperationalError),
+        wait=wait_random(0.01, 0.05),
+        stop=stop_after_delay(BUSY_TIMEOUT_S),
+        reraise=True,
+    ):
+        with attempt:
+            cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
 
 

@@ -1,9 +1,9 @@
 """`create_app`: the Flask application over one set of clients, with a request id, an access log line and metrics."""
 
 import logging
+import random
 import re
 import time
-import uuid
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -117,7 +117,8 @@ def _observe(app: Flask, metrics: RequestMetrics) -> None:
     def begin() -> None:
         g.started_s = time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        # Not a secret, so no system call: a uuid4 is a tenth of what a small request costs.
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
     @app.after_request
     def end(response: Response) -> Response:

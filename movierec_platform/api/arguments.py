@@ -5,7 +5,7 @@ import re
 from flask import request
 
 from movierec_platform.api.errors import Problem
-from movierec_platform.domain.gate import INT64_MAX
+from movierec_platform.domain.events import INT64_MAX
 
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 

@@ -1,13 +1,15 @@
 """The events in the body of a request: read within bounds, decompressed within bounds, parsed as strict JSON."""
 
 import io
+import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 import orjson
 
 from movierec_platform.api.errors import Problem
+from movierec_platform.errors import LandingBusy
 
 CHUNK_BYTES = 64 * 1024
 MAX_GZIP_MEMBERS = 64
@@ -28,15 +30,69 @@ def check_type(mimetype: str, charset: str) -> None:
         raise Problem(415, "unsupported-media-type", f"charset {charset!r} is not taken: JSON is UTF-8")
 
 
-def read_body(stream: IO[bytes], encoding: str, limit: int) -> bytes:
-    """The body, decompressed; 413 as soon as it is longer than `limit` bytes, however small it was compressed."""
-    chunks = _bounded(iter(lambda: stream.read(CHUNK_BYTES), b""), limit)
+class Room:
+    """Room for the bodies that are being worked on, all requests together. Thread-safe."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._lock = threading.Lock()
+
+    def hold(self) -> "Hold":
+        """The share of one request, nothing yet; to be used as a context, at whose end it is given back."""
+        return Hold(self)
+
+    def _add(self, size: int) -> None:
+        with self._lock:
+            if size > 0 and self._held_bytes + size > self._limit_bytes:
+                raise LandingBusy(f"requests of {self._held_bytes} bytes are being worked on; post the events later")
+            self._held_bytes += size
+
+
+class Hold:
+    """What one request holds of a room."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._bytes = 0
+
+    def __enter__(self) -> "Hold":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room._add(-self._bytes)
+
+    def take(self, size: int) -> None:
+        """So many bytes more are held. Raises LandingBusy when there is no room."""
+        self._room._add(size)
+        self._bytes += size
+
+
+def read_body(
+    stream: IO[bytes],
+    encoding: str,
+    limit: int,
+    length: int | None = None,
+    take: Callable[[int], None] = lambda size: None,
+) -> bytes:
+    """The body, decompressed; `take` is told of each piece before the next is read.
+
+    `length` is what the client announced; 400 when it sent less. 413 as soon as there are more than `limit` bytes,
+    however small they were compressed.
+    """
+    if length is not None and length > limit:
+        raise _too_long(limit)
+    chunks = _bounded(_announced(stream, length), limit)
     if encoding in ("gzip", "x-gzip"):
-        return b"".join(_bounded(_gunzipped(chunks), limit))
-    if encoding not in ("", "identity"):
+        chunks = _bounded(_gunzipped(chunks), limit)
+    elif encoding not in ("", "identity"):
         detail = f"Content-Encoding {encoding!r} is not taken: send gzip, or no encoding"
         raise Problem(415, "unsupported-encoding", detail, {"Accept-Encoding": "gzip"})
-    return b"".join(chunks)
+    pieces = []
+    for chunk in chunks:
+        take(len(chunk))
+        pieces.append(chunk)
+    return b"".join(pieces)
 
 
 def parse_events(body: bytes, ndjson: bool, max_events: int) -> list[Any]:
@@ -58,14 +114,31 @@ def parse_events(body: bytes, ndjson: bool, max_events: int) -> list[Any]:
     return events
 
 
+def _announced(stream: IO[bytes], length: int | None) -> Iterator[bytes]:
+    """The body as it was sent. Without a length it ends where the stream does."""
+    left = length
+    while left is None or left > 0:
+        chunk = stream.read(CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
+        if not chunk:
+            break
+        yield chunk
+        left = None if left is None else left - len(chunk)
+    if left:  # the server ends the body of a client that went away as if it were whole
+        raise Problem(400, "body-cut-off", f"the body ends {left} bytes before the announced {length}")
+
+
 def _bounded(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
     total = 0
     for chunk in chunks:
         total += len(chunk)
         if total > limit:
-            detail = f"the body is longer than {limit} bytes (decompressed): send the events in several requests"
-            raise Problem(413, "body-too-large", detail)
+            raise _too_long(limit)
         yield chunk
+
+
+def _too_long(limit: int) -> Problem:
+    detail = f"the body is longer than {limit} bytes (decompressed): send the events in several requests"
+    return Problem(413, "body-too-large", detail)
 
 
 def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:

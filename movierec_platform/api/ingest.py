@@ -8,7 +8,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from movierec_platform.api.arguments import flag
-from movierec_platform.api.body import NDJSON_TYPES, check_type, parse_events, read_body
+from movierec_platform.api.body import NDJSON_TYPES, Room, check_type, parse_events, read_body
 from movierec_platform.config import Settings
 from movierec_platform.domain.gate import Rejected, judge
 from movierec_platform.services.land import Lander, Receipt
@@ -17,16 +17,19 @@ from movierec_platform.services.land import Lander, Receipt
 def blueprint(settings: Settings, lander: Lander, landed: Callable[[int], None]) -> Blueprint:
     """The route over this lander; `landed` is told how many events were made durable."""
     routes = Blueprint("ingest", __name__)
+    room = Room(settings.landing_pending_bytes)
 
     @routes.post("/ingest")
     def ingest() -> Response:
         check_type(request.mimetype, request.mimetype_params.get("charset", ""))
+        validated = flag("validate")
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
-        body = read_body(request.stream, encoding, settings.max_request_bytes)
-        events = parse_events(body, request.mimetype in NDJSON_TYPES, settings.max_request_events)
-        refusals = _refusals(events) if flag("validate") else {}
-        accepted = [event for index, event in enumerate(events) if index not in refusals]
-        receipt = lander.land(accepted) if accepted else None
+        with room.hold() as hold:
+            body = read_body(request.stream, encoding, settings.max_request_bytes, request.content_length, hold.take)
+            events = parse_events(body, request.mimetype in NDJSON_TYPES, settings.max_request_events)
+            refusals = _refusals(events) if validated else {}
+            accepted = [event for index, event in enumerate(events) if index not in refusals]
+            receipt = lander.land(accepted) if accepted else None
         landed(len(accepted))
         return Response(orjson.dumps(_answer(events, refusals, receipt)), 202, mimetype="application/json")
 

@@ -13,7 +13,7 @@ from movierec_platform.api.arguments import flag, one_argument, user_id_of, whol
 from movierec_platform.api.body import check_type, read_body
 from movierec_platform.api.errors import Problem
 from movierec_platform.domain.envelope import MESSAGE_BYTES
-from movierec_platform.domain.gate import INT64_MAX
+from movierec_platform.domain.events import INT64_MAX
 from movierec_platform.domain.moments import epoch_ms
 from movierec_platform.domain.quarantine import MAX_IDS, Filter, Selection, statuses_named
 from movierec_platform.errors import Conflict, NotFound, TooLarge, UsageError

@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -17,15 +18,23 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 
+from movierec_platform.api.slow_clients import SlowClients
 from movierec_platform.config import Settings
 from movierec_platform.errors import MovierecError, Transient, UsageError
 
 if TYPE_CHECKING:  # the worker imports the application; the process that only watches it stays small
     from flask import Flask
 
-REQUEST_THREADS = 32
-"""A landing request waits in its thread for S3 and SQS; those that wait together are committed together."""
+REQUEST_THREADS = 256
+"""A request has a thread while its client sends the body and while S3 and SQS make it durable: most of them wait. They
+are started when they are needed."""
+CONNECTIONS = 1024
+"""More wait until one is closed, which an idle one is after IDLE_S."""
+IDLE_S = 30
+OWN_FILES = 256
+"""Open files beside the connections: the clients of S3, SQS, graph and state, logs, libraries."""
 STOP_TIMEOUT_S = 20
 
 
@@ -44,10 +53,13 @@ def serve_api(settings: Settings) -> None:
         http=HTTPModes.http1,
         workers=1,
         blocking_threads=REQUEST_THREADS,
+        backpressure=_connections(),
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE_S * 1000),
+        respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_S,
         websockets=False,
     )
-    server.serve(spawn_target=_work, target_loader=partial(_load, settings), wrap_loader=False)
+    server.serve(spawn_target=partial(_work, settings), target_loader=partial(_load, settings), wrap_loader=False)
 
 
 def serve_exporter(settings: Settings) -> None:
@@ -82,7 +94,9 @@ def _load(settings: Settings) -> "Flask":
     return create_app(settings)
 
 
-def _work(worker_id: int, process_name: str | None, load: "Callable[[], Flask]", *granian: Any) -> None:
+def _work(
+    settings: Settings, worker_id: int, process_name: str | None, load: "Callable[[], Flask]", *granian: Any
+) -> None:
     """Granian's worker around our application, closed once the last request in flight has been answered.
 
     Granian has no hook for that in the worker, and a forked process runs no `atexit` function.
@@ -101,6 +115,7 @@ def _work(worker_id: int, process_name: str | None, load: "Callable[[], Flask]",
     # A request waits for the thread that reads its history; at Python's 5 ms a switch, eight at once lose a third.
     sys.setswitchinterval(0.0005)
     threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
+    SlowClients(settings.api_port, settings.request_timeout_s).start()
     try:
         Granian._spawn_wsgi_worker(worker_id, process_name, lambda: app, *granian)
     finally:
@@ -141,6 +156,17 @@ def _check_address(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UsageError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def _connections() -> int:
+    """How many connections this process can take; without a free file, granian would try to accept without a pause."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, soft - OWN_FILES)
+    return CONNECTIONS
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,7 +1,18 @@
-"""When to launch a drain run: decided from queue depth, the active runs and the lease of each slot. Pure."""
+"""When to launch a drain run: decided from queue depth, the active runs and the lease of each slot. Pure.
 
+Durations are what ticks have seen, added up: no time that another process or machine wrote is ever compared with this
+one's clock. So a clock that jumps neither makes a run look dead or old, nor hides that it is.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+LONGEST_TICK_S = 15.0
+"""What one tick adds at most: sensors may have been off, or have moved to a machine with another clock."""
+START_WITHIN_S = 60.0
+"""A launched run has begun by then, or never will; Dagster's run monitoring allows as much, by the wall clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,25 +26,78 @@ class DrainPolicy:
     grace_s: float
 
 
+Phase = Literal["queued", "starting", "started"]
+
+
 @dataclass(frozen=True, slots=True)
 class ActiveRun:
-    """A drain run that has not ended; `started_at_s` (epoch) is None until its worker has begun."""
+    """A drain run that has not ended: it waits to be launched, is being launched, or its worker has begun."""
 
     run_id: str
-    started_at_s: float | None
+    phase: Phase
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseView:
-    """Which run holds a slot's lease, when a holder last had work, and which run gave it back and when (epoch s)."""
+    """Which run holds a slot's lease, when a holder last had work, which run gave it back and when, or which lost it:
+    the lease is free although its last holder, which must be dead, never gave it back.
+
+    The times (epoch s) are of the clock of whoever wrote them: for people, and to see that something changed.
+    """
 
     holder: str | None = None
     last_work_s: float | None = None
     released_by: str | None = None
     released_at_s: float = 0.0
+    lost_by: str | None = None
 
 
 FREE = LeaseView()
+
+Situation = Literal["queued", "starting", "holds", "waits", "absent", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRun:
+    """How a run stands to its lease, for how many seconds on end, and for how many its worker has run.
+
+    It `waits` while another holds the lease, and is `absent` while nobody does, or has `lost` it.
+    """
+
+    situation: Situation
+    for_s: float
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWork:
+    """The time of last work that a slot's lease tells, and for how many seconds it has told this one."""
+
+    last_work_s: float | None
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the ticks so far have seen: active runs by id, and work by slot (as text, as JSON has it)."""
+
+    runs: Mapping[str, SeenRun] = field(default_factory=dict)
+    work: Mapping[str, SeenWork] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Memory":
+        """The memory in this text; an empty one if there is none in it."""
+        try:
+            content = json.loads(text)
+            return cls(
+                {run_id: SeenRun(**seen) for run_id, seen in content["runs"].items()},
+                {slot: SeenWork(**seen) for slot, seen in content["work"].items()},
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return cls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,43 +108,93 @@ class Plan:
     dead: tuple[str, ...]
 
 
+def remember(
+    before: Memory, runs: Mapping[int, Sequence[ActiveRun]], leases: Mapping[int, LeaseView], elapsed_s: float
+) -> Memory:
+    """What is known after this tick, `elapsed_s` after the last one; a run seen first starts at 0 s."""
+    passed_s = min(max(elapsed_s, 0.0), LONGEST_TICK_S)
+    seen_runs = {
+        run.run_id: _seen_run(before.runs.get(run.run_id), run, leases.get(slot, FREE), passed_s)
+        for slot, active in runs.items()
+        for run in active
+    }
+    seen_work = {
+        str(slot): _seen_work(before.work.get(str(slot)), lease.last_work_s, passed_s) for slot, lease in leases.items()
+    }
+    return Memory(seen_runs, seen_work)
+
+
 def plan(
     waiting: int,
     runs: Mapping[int, Sequence[ActiveRun]],
     leases: Mapping[int, LeaseView],
     slots: int,
-    now_s: float,
+    memory: Memory,
     policy: DrainPolicy,
 ) -> Plan:
-    """What to do for the slots 0..slots-1 of a queue with this many waiting messages.
+    """What to do for the slots 0..slots-1 of a queue with this many waiting messages; memory includes this tick.
 
     A slot without a living run gets one when messages wait. A slot whose only run is about to hand over gets a
-    successor while there is work or was within `linger_s`.
+    successor while there is work or was within `linger_s`. A slot beyond them, once configured, only loses its dead.
     """
     launch: list[int] = []
     dead: list[str] = []
-    for slot in range(slots):
-        lease = leases.get(slot, FREE)
+    for slot in sorted({*range(slots), *runs}):
         active = runs.get(slot, ())
-        slot_dead = [run.run_id for run in active if _is_dead(run, lease, now_s, policy)]
+        slot_dead = [run.run_id for run in active if _is_dead(memory.runs[run.run_id], policy)]
         dead += slot_dead
         living = [run for run in active if run.run_id not in slot_dead]
-        busy = waiting > 0 or (lease.last_work_s is not None and now_s - lease.last_work_s < policy.linger_s)
-        if (not living and waiting > 0) or (len(living) == 1 and busy and _hands_over(living[0], now_s, policy)):
+        if slot < slots and _needs_run(waiting, living, slot, leases.get(slot, FREE), memory, policy):
             launch.append(slot)
     return Plan(tuple(launch), tuple(dead))
 
 
-def _is_dead(run: ActiveRun, lease: LeaseView, now_s: float, policy: DrainPolicy) -> bool:
-    """A started run that does not take a free lease is dead: its worker was killed and nobody noticed.
-
-    One that has just given the lease back is only about to end.
-    """
-    if lease.holder is not None or run.started_at_s is None:
+def _needs_run(
+    waiting: int, living: Sequence[ActiveRun], slot: int, lease: LeaseView, memory: Memory, policy: DrainPolicy
+) -> bool:
+    if not living:
+        # A holder without an active record (somebody declared it ended) drains on: another could only wait for it.
+        return waiting > 0 and lease.holder is None
+    if len(living) > 1 or memory.runs[living[0].run_id].age_s < policy.max_runtime_s - policy.overlap_s:
         return False
-    alone_since_s = max(run.started_at_s, lease.released_at_s if lease.released_by == run.run_id else 0.0)
-    return now_s - alone_since_s > policy.grace_s
+    work = memory.work.get(str(slot))
+    worked_lately = work is not None and work.last_work_s is not None and work.for_s < policy.linger_s
+    return waiting > 0 or worked_lately
 
 
-def _hands_over(run: ActiveRun, now_s: float, policy: DrainPolicy) -> bool:
-    return run.started_at_s is not None and now_s - run.started_at_s >= policy.max_runtime_s - policy.overlap_s
+def _seen_run(last: SeenRun | None, run: ActiveRun, lease: LeaseView, passed_s: float) -> SeenRun:
+    situation = _situation(run, lease)
+    if last is None:
+        return SeenRun(situation, 0.0, 0.0)
+    return SeenRun(
+        situation,
+        for_s=last.for_s + passed_s if last.situation == situation else 0.0,
+        age_s=last.age_s + passed_s if run.phase == "started" else 0.0,
+    )
+
+
+def _seen_work(last: SeenWork | None, last_work_s: float | None, passed_s: float) -> SeenWork:
+    unchanged = last is not None and last.last_work_s == last_work_s
+    return SeenWork(last_work_s, last.for_s + passed_s if last and unchanged else 0.0)
+
+
+def _situation(run: ActiveRun, lease: LeaseView) -> Situation:
+    if lease.holder == run.run_id:
+        return "holds"
+    if lease.lost_by == run.run_id:
+        return "lost"
+    if run.phase != "started":
+        return run.phase
+    return "absent" if lease.holder is None else "waits"
+
+
+def _is_dead(seen: SeenRun, policy: DrainPolicy) -> bool:
+    """Its worker is gone and nobody noticed: it lost its lease, does not begin, does not take a free lease, or waits
+    for longer than it may before it gives up. One that has just given the lease back is only about to end."""
+    allowed_s = {
+        "lost": 0.0,
+        "starting": START_WITHIN_S,
+        "absent": policy.grace_s,
+        "waits": policy.overlap_s + 2 * policy.grace_s,
+    }.get(seen.situation)
+    return allowed_s is not None and seen.for_s >= allowed_s

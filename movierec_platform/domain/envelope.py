@@ -87,7 +87,7 @@ def pack(raw_key: str, received_at_ms: int, encoded_events: Sequence[bytes], lin
     for start, end in _runs([len(event) + 8 for event in encoded_events], MESSAGE_BYTES - len(head) - 64):
         numbers = b",".join(b"%d" % line for line in lines[start:end])
         messages.append(b'%s,"lines":[%s],"events":[%s]}' % (head, numbers, b",".join(encoded_events[start:end])))
-    return [message.decode() for message in messages]
+    return [_text(message) for message in messages]
 
 
 def unpack(body: str) -> Envelope | None:
@@ -122,7 +122,7 @@ def pack_rejections(rejections: Rejections) -> list[str]:
         )
         for start, end in _runs([len(one) + 1 for one in encoded], MESSAGE_BYTES - len(head) - 64):
             messages.append(b'%s,"rejected":[%s]}' % (head, b",".join(encoded[start:end])))
-    return [message.decode() for message in messages]
+    return [_text(message) for message in messages]
 
 
 def unpack_rejections(body: str) -> Rejections | None:
@@ -156,6 +156,11 @@ def _is_text(value: Any) -> TypeGuard[str]:
 
 def _is_count(value: Any, below: int) -> TypeGuard[int]:
     return isinstance(value, int) and 0 <= value < below
+
+
+def _text(message: bytes) -> str:
+    """The message as text that SQS takes: two code points must stand there escaped, and can, in JSON."""
+    return message.decode().replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
 def _runs(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:

@@ -2,42 +2,97 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter
+from pydantic import ValidationError as InvalidTime
+from pydantic_core import PydanticCustomError
+
+ID_MAX_LENGTH = 128
+INT64_MAX = 2**63 - 1
+EARLIEST_MS = 788_918_400_000
+"""1995-01-01T00:00:00Z, when MovieLens had no users yet."""
 
 EventType = Literal["rating", "view", "retract"]
 EVENT_TYPES: tuple[EventType, ...] = ("rating", "view", "retract")
 
+EventId = Annotated[str, Field(strict=True, min_length=1, max_length=ID_MAX_LENGTH)]
+Id = Annotated[int, Field(strict=True, gt=0, le=INT64_MAX)]
+Text = Annotated[str, Field(strict=True, max_length=ID_MAX_LENGTH)]
+
+
+_SECONDS_BELOW = 10**11
+"""Epoch numbers below this are seconds (they reach the year 5138), those above are milliseconds."""
+_Ms = Annotated[int, Field(strict=True, ge=_SECONDS_BELOW)]
+_ISO_8601: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+
+
+def _epoch_ms(moment: Any) -> int:
+    """Epoch milliseconds of epoch seconds, epoch milliseconds or ISO-8601 with a zone."""
+    if isinstance(moment, bool) or not isinstance(moment, (int, float, str)):
+        raise PydanticCustomError("wrong_type", "a time is epoch seconds, epoch milliseconds or ISO-8601 with a zone")
+    if isinstance(moment, str):
+        return _epoch_ms_of_text(moment)
+    if isinstance(moment, float) and not math.isfinite(moment):
+        raise PydanticCustomError("timestamp_out_of_range", "a time is a finite number")
+    return int(moment * 1000) if abs(moment) < _SECONDS_BELOW else int(moment)
+
+
+def _epoch_ms_of_text(text: str) -> int:
+    if len(text) < len("2000-01-01T00:00Z") or text[4] != "-":  # pydantic would take "17000000000000000" for a number
+        raise PydanticCustomError("wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z")
+    try:
+        moment: datetime = _ISO_8601.validate_python(text)
+    except InvalidTime:
+        raise PydanticCustomError(
+            "wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z"
+        ) from None
+    return round(moment.timestamp() * 1000)
+
+
+Time = Annotated[int, BeforeValidator(_epoch_ms)]
+"""Whatever the contract takes for a time, as epoch milliseconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One accepted event. `timestamp_ms` is when it happened (epoch ms); `rating` is set for ratings only."""
+    """One accepted event. `timestamp_ms` is when it happened (epoch ms); `rating` is set for ratings only.
 
-    event_id: str
-    event_type: EventType
-    user_id: int
-    movie_id: int
-    rating: float | None
-    timestamp_ms: int
-    session_id: str | None = None
-    recommendation_id: str | None = None
+    The annotations are for pydantic, which makes events of parsed JSON in the contract's spelling, with an empty id
+    where there is none, for `identified` to fill. Calling the class checks nothing.
+    """
 
-    def as_json(self) -> dict[str, Any]:
+    event_id: Annotated[EventId, Field(default="")]
+    event_type: Annotated[EventType, Field(default="rating")]
+    user_id: Id
+    movie_id: Id
+    rating: Annotated[Annotated[float, Field(strict=True)] | None, Field(default=None)]
+    timestamp_ms: Annotated[_Ms | Time, Field(alias="timestamp", union_mode="left_to_right")]
+    session_id: Text | None = None
+    recommendation_id: Text | None = None
+
+    def to_json(self) -> bytes:
         """The event in the contract's own spelling, so that the gate accepts it again; absent fields are left out."""
-        fields = {name: value for name, value in asdict(self).items() if value is not None}
-        fields["timestamp"] = fields.pop("timestamp_ms")
-        return fields
+        return _SERIALIZER.to_json(self, by_alias=True, exclude_none=True)
 
 
-def derived_event_id(
-    event_type: str,
-    user_id: int,
-    movie_id: int,
-    rating: float | None,
-    timestamp_ms: int,
-    session_id: str | None,
-    recommendation_id: str | None,
-) -> str:
-    """The id of an event that came without one: a hash of its other fields, so that a retry gets the same id."""
-    fields = [event_type, user_id, movie_id, rating, timestamp_ms, session_id, recommendation_id]
-    return hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).hexdigest()
+_SERIALIZER = TypeAdapter(Event).serializer
+
+
+def identified(event: Event) -> Event:
+    """The event; one that came without an id gets a hash of its other fields, so that a retry gets the same."""
+    if event.event_id:
+        return event
+    fields = (
+        event.event_type,
+        event.user_id,
+        event.movie_id,
+        event.rating,
+        event.timestamp_ms,
+        event.session_id,
+        event.recommendation_id,
+    )
+    return Event(hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).hexdigest(), *fields)

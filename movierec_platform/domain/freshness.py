@@ -14,16 +14,14 @@ CounterKey = tuple[str, Labels]
 """(metric name, its labels in order)"""
 
 
-def observe(seconds: Iterable[float]) -> Counter[CounterKey]:
-    """What to add to the counters for these observations; a clock that went back counts as 0 s.
+def observe(seconds: float, events: int) -> Counter[CounterKey]:
+    """What to add to the counters for so many events of this age; a clock that went back counts as 0 s.
 
     Buckets are stored apart, not cumulated as Prometheus shows them.
     """
-    counts: Counter[CounterKey] = Counter()
-    for observed in seconds:
-        at_least_zero = max(observed, 0.0)
-        counts[_bucket(bisect_left(BOUNDS_S, at_least_zero))] += 1
-        counts[NAME + "_sum", ()] += at_least_zero  # type: ignore[assignment]  # a float sum beside the counts
+    at_least_zero = max(seconds, 0.0)
+    counts = Counter({_bucket(bisect_left(BOUNDS_S, at_least_zero)): events})
+    counts[NAME + "_sum", ()] = events * at_least_zero  # type: ignore[assignment]  # a float sum beside the counts
     return counts
 
 

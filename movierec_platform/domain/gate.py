@@ -1,27 +1,30 @@
 """The quality gate's verdict on one event: accepted, or rejected with a reason code. Pure.
 
-The pydantic model says what an event must look like; `REASONS` turns its errors into the reason codes of the contract.
+The pydantic model says what an event must look like; its errors are turned into the reason codes of the contract.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 
 import pydantic_core
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as InvalidEvent
 from pydantic_core import PydanticCustomError
 
-from movierec_platform.domain.events import EVENT_TYPES, Event, EventType, derived_event_id
+from movierec_platform.domain.events import (
+    EARLIEST_MS,
+    EVENT_TYPES,
+    Event,
+    EventId,
+    EventType,
+    Id,
+    Text,
+    Time,
+    identified,
+)
 
-ID_MAX_LENGTH = 128
-INT64_MAX = 2**63 - 1
-EARLIEST_MS = 788_918_400_000
-"""1995-01-01T00:00:00Z, when MovieLens had no users yet."""
 AHEAD_MS = 24 * 60 * 60 * 1000
-_SECONDS_BELOW = 10**11
-"""Epoch numbers below this are seconds (they reach the year 5138), those above are milliseconds."""
 
 REASON_CODES = frozenset(
     {
@@ -65,50 +68,24 @@ def _known_type(name: Any) -> Any:
     return name
 
 
-def _epoch_ms(moment: Any) -> int:
-    """Epoch milliseconds of epoch seconds, epoch milliseconds or ISO-8601 with a zone."""
-    if isinstance(moment, bool) or not isinstance(moment, (int, float, str)):
-        raise PydanticCustomError("wrong_type", "a time is epoch seconds, epoch milliseconds or ISO-8601 with a zone")
-    if isinstance(moment, str):
-        return _epoch_ms_of_text(moment)
-    if isinstance(moment, float) and not math.isfinite(moment):
-        raise PydanticCustomError("timestamp_out_of_range", "a time is a finite number")
-    return int(moment * 1000) if abs(moment) < _SECONDS_BELOW else int(moment)
-
-
-def _epoch_ms_of_text(text: str) -> int:
-    if len(text) < len("2000-01-01T00:00Z") or text[4] != "-":  # pydantic would take "17000000000000000" for a number
-        raise PydanticCustomError("wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z")
-    try:
-        moment: datetime = _ISO_8601.validate_python(text)
-    except InvalidEvent:
-        raise PydanticCustomError(
-            "wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z"
-        ) from None
-    return round(moment.timestamp() * 1000)
-
-
-_ISO_8601: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
-_Id = Annotated[int, Field(strict=True, gt=0, le=INT64_MAX)]
-_Text = Annotated[str, Field(strict=True, max_length=ID_MAX_LENGTH)]
-
-
 class _Submitted(BaseModel):
     """An event as a client may post it; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    event_id: Annotated[str, Field(strict=True, min_length=1, max_length=ID_MAX_LENGTH)] | None = None
+    event_id: EventId | None = None
     event_type: Annotated[EventType, BeforeValidator(_known_type)] = "rating"
-    user_id: _Id
-    movie_id: _Id
+    user_id: Id
+    movie_id: Id
     rating: Annotated[float, Field(strict=True), AfterValidator(_half_steps)] | None = None
-    timestamp: Annotated[int, BeforeValidator(_epoch_ms)] | None = None
-    session_id: _Text | None = None
-    recommendation_id: _Text | None = None
+    timestamp: Time | None = None
+    session_id: Text | None = None
+    recommendation_id: Text | None = None
 
 
 KNOWN_FIELDS = frozenset(_Submitted.model_fields) | {"item_id"}
+_RATINGS = frozenset(step / 2 for step in range(1, 11))
+_READY: TypeAdapter[list[Event | Any]] = TypeAdapter(list[Annotated[Event | Any, Field(union_mode="left_to_right")]])
 
 _REASON_OF_ERROR = {"missing": "missing_field", "string_too_long": "id_too_long"}
 
@@ -129,6 +106,23 @@ def judge(raw: Any, received_at_ms: int) -> Event | Rejected:
     return _accepted(submitted, received_at_ms)
 
 
+def judge_all(raws: Sequence[Any], received_at_ms: int) -> list[Event | Rejected]:
+    """What `judge` says of each of these values, in a fraction of its time.
+
+    One pass makes events of those that have the fields they need, each of its type; the others, and those that break a
+    rule which the pass does not know, are judged one by one.
+    """
+    latest_ms = received_at_ms + AHEAD_MS
+    return [
+        identified(ready)
+        if isinstance(ready, Event)
+        and EARLIEST_MS <= ready.timestamp_ms <= latest_ms
+        and (ready.rating in _RATINGS if ready.event_type == "rating" else ready.rating is None)
+        else judge(raw, received_at_ms)
+        for raw, ready in zip(raws, _READY.validate_python(raws), strict=True)
+    ]
+
+
 def parse_json(body: str | bytes) -> Any | Rejected:
     """The JSON value in this text, or the rejection `not_json`. NaN and Infinity are not JSON."""
     try:
@@ -146,16 +140,18 @@ def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
     if not EARLIEST_MS <= timestamp_ms <= received_at_ms + AHEAD_MS:
         detail = f"a time lies between 1995 and 24 hours ahead; this one is {_shown(timestamp_ms)} ms"
         return Rejected("timestamp_out_of_range", "timestamp", detail)
-    fields = (
-        submitted.event_type,
-        submitted.user_id,
-        submitted.movie_id,
-        submitted.rating,
-        timestamp_ms,
-        submitted.session_id,
-        submitted.recommendation_id,
+    return identified(
+        Event(
+            submitted.event_id or "",
+            submitted.event_type,
+            submitted.user_id,
+            submitted.movie_id,
+            submitted.rating,
+            timestamp_ms,
+            submitted.session_id,
+            submitted.recommendation_id,
+        )
     )
-    return Event(submitted.event_id or derived_event_id(*fields), *fields)
 
 
 def _rejection(invalid: InvalidEvent) -> Rejected:

@@ -54,6 +54,7 @@ class CodeServer(_DagsterServer):
     """One code location over gRPC. The runs that it launches are its children."""
 
     stop_within_s = 10.0
+    descendants_outlive_it = True
     location: str
 
     def command(self) -> Command:

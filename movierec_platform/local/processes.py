@@ -31,7 +31,7 @@ def family_started_at(leader: int, created_at_s: float) -> list[psutil.Process]:
         if abs(psutil.Process(leader).create_time() - created_at_s) > CLOCK_TOLERANCE_S:
             return []
     # A leader that is gone: no new process gets its pid while others live in its session.
-    return [one for one in family(leader) if _created_at_s(one) >= created_at_s - CLOCK_TOLERANCE_S]
+    return [one for one in family(leader) if started_at_s(one.pid) >= created_at_s - CLOCK_TOLERANCE_S]
 
 
 def end(processes: Iterable[psutil.Process], within_s: float) -> None:
@@ -47,8 +47,9 @@ def end(processes: Iterable[psutil.Process], within_s: float) -> None:
     psutil.wait_procs(left, timeout=5)
 
 
-def _created_at_s(process: psutil.Process) -> float:
+def started_at_s(pid: int) -> float:
+    """When the process was started (epoch seconds); 0 if it is gone."""
     try:
-        return process.create_time()
+        return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return 0.0

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from movierec_platform.errors import UsageError
-from movierec_platform.local.processes import end, family_started_at
+from movierec_platform.local.processes import end, family_started_at, started_at_s
 
 ORPHANS_WITHIN_S = 10.0
 
@@ -76,12 +76,9 @@ class StackRecord:
 
     def add(self, name: str, pid: int) -> None:
         """This server's process was started."""
-        try:
-            created_at_s = psutil.Process(pid).create_time()
-        except psutil.NoSuchProcess:
-            return  # it ended at once, and started nothing that could outlive it unseen
+        server = {"name": name, "pid": pid, "created_at_s": started_at_s(pid)}
         with self._lock:
-            servers = [*self._content["servers"], {"name": name, "pid": pid, "created_at_s": created_at_s}]
+            servers = [*self._content["servers"], server]
             self._write({**self._content, "servers": servers})
 
     def finish(self, clean: bool) -> None:

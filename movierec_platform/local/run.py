@@ -16,7 +16,7 @@ from movierec_platform.local.stack import Report, Stack
 def run_stack(settings: Settings, console: Console) -> None:
     """Starts everything, prints where it is, and returns once it has been stopped by SIGINT or SIGTERM.
 
-    Raises UsageError when this home has a running stack and ServerFailed when a server ends by itself.
+    Raises UsageError when this home has a running stack and ServerFailed when a server keeps ending by itself.
     """
     with on_first_signal(leave), Stack(settings) as stack:
         start(stack, console)
@@ -27,7 +27,7 @@ def keep(stack: Stack, console: Console) -> None:
     """The stack runs until SIGINT or SIGTERM, and is then stopped."""
     console.print("Ctrl-C stops it.")
     with on_first_signal(lambda number: stack.request_stop()):
-        stack.watch()
+        stack.watch(reporter(console))
         stop(stack, console)
 
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
+
 from movierec_platform.errors import ServerFailed
 from movierec_platform.local.ports import LOOPBACK, Ports, is_free
-from movierec_platform.local.processes import end, family
+from movierec_platform.local.processes import end, family_started_at, started_at_s
 
 PORT_ATTEMPTS = 3
 POLL_S = 0.05
@@ -36,6 +38,8 @@ class Server(abc.ABC):
     ready_within_s: ClassVar[float] = 60.0
     stop_within_s: ClassVar[float] = 15.0
     descendants_within_s: ClassVar[float] = 5.0
+    descendants_outlive_it: ClassVar[bool] = False
+    """Whether what it started goes on when it is killed and started again."""
 
     def __init__(
         self,
@@ -54,6 +58,8 @@ class Server(abc.ABC):
         self._ports = ports or Ports()
         self._on_spawn = on_spawn
         self._process: subprocess.Popen[bytes] | None = None
+        self._spawned: list[tuple[int, float]] = []
+        """(pid, start time) of every child so far: what one has started may outlive it."""
 
     @property
     def was_started(self) -> bool:
@@ -105,11 +111,21 @@ class Server(abc.ABC):
             self.port = 0  # somebody took it between our look and its bind
         raise ServerFailed(f"{failure}\n{self.last_lines()}")
 
+    def restart(self) -> None:
+        """It is ready again after its child has died, on the port that others know. Raises ServerFailed as `start`."""
+        if not self.descendants_outlive_it:
+            end(self._members(), self.descendants_within_s)
+        port = self.port
+        self.start()
+        if self.port != port:
+            self.stop()
+            raise ServerFailed(f"somebody else listens on port {port} of {self.name} now")
+
     def stop(self) -> bool:
         """Nothing of it is left; whether it was running and ended by itself when it was asked to."""
         if self._process is None:
             return False
-        members = family(self._process.pid)
+        members = self._members()
         was_running = self._process.poll() is None
         ended = False
         if was_running:
@@ -120,7 +136,7 @@ class Server(abc.ABC):
             self._process.kill()
             self._process.wait()
         # Its descendants were started by it alone: what did not end with it would never end.
-        end({*members, *family(self._process.pid)}, self.descendants_within_s)
+        end(members | self._members(), self.descendants_within_s)
         return was_running and ended
 
     def watch(self, on_death: Callable[["Server"], None]) -> None:
@@ -146,6 +162,10 @@ class Server(abc.ABC):
             return ""
         return "\n".join(f"  {self.name}| {line}" for line in lines[-LAST_LINES:])
 
+    def _members(self) -> set[psutil.Process]:
+        """Every process of this child and of those before it."""
+        return {member for pid, at_s in self._spawned for member in family_started_at(pid, at_s)}
+
     def _spawn(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists():
@@ -161,6 +181,7 @@ class Server(abc.ABC):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the terminal is ours to turn into an orderly stop
             )
+        self._spawned.append((self._process.pid, started_at_s(self._process.pid)))
         try:
             self._on_spawn(self)
         except BaseException:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
-from movierec_platform.errors import ServerFailed, Transient
+from movierec_platform.errors import MovierecError, ServerFailed, Transient
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.local.dagster import (
@@ -38,6 +38,7 @@ from movierec_platform.local.web import ApiServer, MetricsServer
 from movierec_platform.services.replay import note_drained, replay_after_unclean_stop
 
 NOTE_DRAINED_EVERY_S = 5.0
+RESTARTS_WITHIN_S = 600.0
 
 Report = Callable[[str, str], None]
 """Told (part, what happened to it) as it happens, from several threads."""
@@ -46,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class Stack:
-    """The servers of one home. Every one listens on this machine only; a dead one is never restarted in silence."""
+    """The servers of one home, each listening on this machine only. One that dies is started again, and says so."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings.model_copy(update={"home": settings.home.absolute()})
@@ -64,6 +65,7 @@ class Stack:
         self.metrics = MetricsServer(home, settings.metrics_port, ports, settings.metrics_host, on_spawn=self._spawned)
         self.daemon.webserver = self.dagster
         self._replay_due = False
+        self._cannot_tell = False
         self._aws_secret = SecretStr(secrets.token_urlsafe(24))  # the emulator takes any
         self._lock: HomeLock | None = None
         self._record: StackRecord | None = None
@@ -94,29 +96,31 @@ class Stack:
         self.seconds_to_ready = time.monotonic() - begin
         return self.settings
 
-    def watch(self) -> None:
-        """Returns after `request_stop`. Raises ServerFailed, with the last lines of its log, when a server ends.
+    def watch(self, report: Report = lambda part, message: None) -> None:
+        """Returns after `request_stop`. A server that ends meanwhile is started again, beside the others.
 
-        Meanwhile notes every five seconds whether all that was landed is through, which bounds the next replay.
+        Raises ServerFailed, with the last lines of its log, when one ends more often than the settings allow. Notes
+        every five seconds whether all that was landed is through, which bounds the next replay.
         """
         state, queues = State.open(self.settings), Queues.open(self.settings)
-        silent = False
+        endings: dict[str, list[float]] = {server.name: [] for server in self.servers}
         try:
             while True:
                 try:
                     ended = self._endings.get(timeout=NOTE_DRAINED_EVERY_S)
                 except queue.Empty:
-                    try:
-                        note_drained(self.settings, state, queues, time.time_ns() // 1_000_000)
-                        silent = False
-                    except Transient as error:
-                        if not silent:
-                            _log.warning("cannot tell whether the queues are empty: %s", error)
-                        silent = True
+                    self._note_drained(state, queues)
                     continue
                 if ended is None:
                     return
-                raise ServerFailed(f"{ended.obituary()}\n{ended.last_lines()}")
+                recent = [at_s for at_s in endings[ended.name] if time.monotonic() - at_s < RESTARTS_WITHIN_S]
+                endings[ended.name] = [*recent, time.monotonic()]
+                if len(recent) >= self.settings.stack_restarts:
+                    raise ServerFailed(f"{ended.obituary()}\n{ended.last_lines()}")
+                report(ended.name, f"{ended.obituary()}; starting it again")
+                # From now on the queues may be empty because they were forgotten: nothing is noted until the replay.
+                self._replay_due = self._replay_due or ended is self.aws
+                threading.Thread(target=self._restart, args=(ended, report), daemon=True).start()
         finally:
             state.close()
 
@@ -125,7 +129,7 @@ class Stack:
         self._endings.put(None)
 
     def check(self) -> None:
-        """Nothing, while every server runs. Raises ServerFailed as `watch` does."""
+        """Nothing, while every server runs. Raises ServerFailed when one has ended."""
         for server in self.servers:
             if server.process.poll() is not None:
                 raise ServerFailed(f"{server.obituary()}\n{server.last_lines()}")
@@ -184,8 +188,7 @@ class Stack:
         self.settings = self._with_addresses(self.settings)
         self.settings = self.settings.model_copy(update=asdict(provision(self.settings)))
         if self._replay_due:
-            report("aws", f"the last stack was killed: replayed {replay_after_unclean_stop(self.settings)} objects")
-            self._replay_due = False
+            self._restore_queues(report)
 
         environment = {**inherited, **self._variables(), **self._code_locations()}
         for child in (self.stream, self.batch, self.dagster, self.daemon, self.api, self.metrics):
@@ -198,6 +201,38 @@ class Stack:
         write_env_file(self.env_file, self._stack_env())
         for server in self.servers:
             server.watch(self._ended)
+
+    def _restart(self, server: Server, report: Report) -> None:
+        """The server works again; if it cannot, that is one ending more."""
+        try:
+            server.restart()
+            if server is self.aws:
+                self._restore_queues(report)
+        except MovierecError as error:
+            if not self._stopping.is_set():
+                report(server.name, f"cannot be started again: {error}")
+                self._endings.put(server)
+            return
+        report(server.name, f"works again after {server.seconds_to_ready:.1f} s")
+        server.watch(self._ended)
+
+    def _restore_queues(self, report: Report) -> None:
+        """The queues that a killed emulator forgot are there, with all that was landed and may not be through."""
+        provision(self.settings)
+        report("aws", f"it was killed: replayed {replay_after_unclean_stop(self.settings)} objects")
+        self._replay_due = False
+
+    def _note_drained(self, state: State, queues: Queues) -> None:
+        """Notes it if all that was landed is through; a warning, once, while nobody can tell."""
+        if self._replay_due:
+            return
+        try:
+            note_drained(self.settings, state, queues, time.time_ns() // 1_000_000)
+            self._cannot_tell = False
+        except Transient as error:
+            if not self._cannot_tell:
+                _log.warning("cannot tell whether the queues are empty: %s", error)
+            self._cannot_tell = True
 
     def _forget_killed_stack(self, record: StackRecord, report: Report) -> None:
         """Whatever a killed stack left running is ended, and its stack.env gone; says whether it was killed."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.adapters.queues import Message, Queues
-from movierec_platform.adapters.state import State
+from movierec_platform.adapters.state import State, Tally
 from movierec_platform.domain.envelope import (
     EVENT_BYTES,
     Envelope,
@@ -21,7 +21,7 @@ from movierec_platform.domain.envelope import (
 )
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import CounterKey
-from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge, parse_json
+from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge_all, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,21 @@ class Gate:
         """
         clean: list[str] = []
         refused: list[str] = []
-        counts: Counter[CounterKey] = Counter()
+        tallies: list[Tally] = []
         events = 0
         for message in messages:
-            verdicts = _judge_all(unpack(message.body) or self._land_bare(message))
+            envelope = unpack(message.body) or self._land_bare(message)
+            verdicts = _judge_all(envelope)
             clean += verdicts.accepted
             refused += verdicts.refused
-            counts.update(verdicts.counts)
-            events += verdicts.events
+            if envelope.lines:
+                tallies.append(
+                    Tally("gate", envelope.raw_key, envelope.lines[0], envelope.received_at_ms, verdicts.counts)
+                )
+            events += len(envelope.events)
         self.queues.clean.send(clean)
         self.queues.dlq.send(refused)
-        self.state.add(counts)
+        self.state.add_once(tallies)
         return events
 
     def _land_bare(self, message: Message) -> Envelope:
@@ -77,34 +81,33 @@ class _Verdicts:
     accepted: list[str]
     refused: list[str]
     counts: Counter[CounterKey]
-    events: int
 
 
 def _judge_all(envelope: Envelope) -> _Verdicts:
     """The messages for either queue, and what to count."""
-    accepted: list[tuple[int, bytes]] = []
+    accepted: list[bytes] = []
+    lines: list[int] = []
     refused: list[Refused] = []
-    counts: Counter[CounterKey] = Counter()
-    for line, raw in zip(envelope.lines, envelope.events, strict=True):
-        verdict = raw.rejection if isinstance(raw, _NotJson) else judge(raw, envelope.received_at_ms)
+    ignored = 0
+    verdicts = judge_all(envelope.events, envelope.received_at_ms)
+    for line, raw, verdict in zip(envelope.lines, envelope.events, verdicts, strict=True):
         if isinstance(verdict, Event):
-            accepted.append((line, encode(verdict.as_json())))
-            counts["movierec_events_accepted_total", ()] += 1
-            if unknown := len(raw.keys() - KNOWN_FIELDS):
-                counts["movierec_fields_ignored_total", ()] += unknown
+            accepted.append(verdict.to_json())
+            lines.append(line)
+            if not KNOWN_FIELDS.issuperset(raw):
+                ignored += len(raw.keys() - KNOWN_FIELDS)
         else:
-            refused.append(Refused(line, verdict, _body(raw)))
-            counts["movierec_events_rejected_total", (("reason", verdict.reason_code),)] += 1
+            refused.append(Refused(line, raw.rejection if isinstance(raw, _NotJson) else verdict, _body(raw)))
+    counts: Counter[CounterKey] = Counter(
+        ("movierec_events_rejected_total", (("reason", one.rejection.reason_code),)) for one in refused
+    )
+    counts["movierec_events_landed_total", ()] = len(envelope.events)
+    counts["movierec_events_accepted_total", ()] = len(accepted)
+    counts["movierec_fields_ignored_total", ()] = ignored
     return _Verdicts(
-        accepted=pack(
-            envelope.raw_key,
-            envelope.received_at_ms,
-            [event for _, event in accepted],
-            [line for line, _ in accepted],
-        ),
+        accepted=pack(envelope.raw_key, envelope.received_at_ms, accepted, lines),
         refused=pack_rejections(Rejections(envelope.raw_key, envelope.received_at_ms, refused)),
         counts=counts,
-        events=len(envelope.events),
     )
 
 

@@ -1,28 +1,36 @@
 """Writes accepted events into the graph; events of unknown movies go to the dlq queue."""
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby
+from typing import NamedTuple
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.queues import Message, Queues
-from movierec_platform.adapters.state import State
-from movierec_platform.domain.envelope import Refused, Rejections, encode, pack_rejections, unpack
+from movierec_platform.adapters.state import State, Tally
+from movierec_platform.domain.envelope import Refused, Rejections, pack_rejections, unpack
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import CounterKey, observe
-from movierec_platform.domain.gate import Rejected, judge
+from movierec_platform.domain.gate import Rejected, judge_all
 from movierec_platform.domain.registers import fold
+
+
+class _Origin(NamedTuple):
+    """The message that an event came in: its raw object, when that was received, and the line of its first event."""
+
+    raw_key: str
+    received_at_ms: int
+    first_line: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Incoming:
-    """One accepted event and where it was landed."""
+    """One accepted event, the message that it came in, and the line of the raw object that it stands on."""
 
     event: Event
-    raw_key: str
-    received_at_ms: int
+    origin: _Origin
     line: int
 
 
@@ -41,26 +49,32 @@ class GraphIngest:
         One transaction a batch. A message that the gate cannot have sent goes to the dlq queue whole, as poison. The
         caller deletes the messages afterwards: one that comes again changes nothing.
         """
-        written = 0
+        counts: dict[_Origin, Counter[CounterKey]] = defaultdict(Counter)
         opened = [(message, _incoming(message)) for message in messages]
         self.queues.dlq.send([message.body for message, events in opened if events is None])
-        incoming = iter([one for _, events in opened for one in events or ()])
-        while batch := list(islice(incoming, self.batch_events)):
+        events = [one for _, events in opened for one in events or ()]
+        for start in range(0, len(events), self.batch_events):
+            batch = events[start : start + self.batch_events]
             unknown = self.graph.apply_pairs(fold(one.event for one in batch))
             committed_at_ms = time.time_ns() // 1_000_000
             lost = [one for one in batch if one.event.movie_id in unknown]
-            kept = [one for one in batch if one.event.movie_id not in unknown]
             self.queues.dlq.send([body for rejections in _unknown_movies(lost) for body in pack_rejections(rejections)])
-            counts: Counter[CounterKey] = Counter(
-                {
-                    ("movierec_events_ingested_total", ()): len(kept),
-                    ("movierec_events_rejected_total", (("reason", "unknown_movie"),)): len(lost),
-                }
-            )
-            counts.update(observe((committed_at_ms - one.received_at_ms) / 1000 for one in kept))
-            self.state.add(counts)
-            written += len(batch)
-        return written
+            for origin, ones in groupby(batch, key=lambda one: one.origin):
+                known = Counter(one.event.movie_id not in unknown for one in ones)
+                counts[origin] += _counts(known, (committed_at_ms - origin.received_at_ms) / 1000)
+        self.state.add_once(
+            Tally("graph", origin.raw_key, origin.first_line, origin.received_at_ms, counted)
+            for origin, counted in counts.items()
+        )
+        return len(events)
+
+
+def _counts(known: Mapping[bool, int], seconds: float) -> Counter[CounterKey]:
+    """What so many events of known movies, and of unknown ones, add to the counters `seconds` after they came."""
+    counts = observe(seconds, known[True])
+    counts["movierec_events_ingested_total", ()] += known[True]
+    counts["movierec_events_rejected_total", (("reason", "unknown_movie"),)] += known[False]
+    return counts
 
 
 def _incoming(message: Message) -> list[_Incoming] | None:
@@ -68,12 +82,13 @@ def _incoming(message: Message) -> list[_Incoming] | None:
     envelope = unpack(message.body)
     if envelope is None:
         return None
+    origin = _Origin(envelope.raw_key, envelope.received_at_ms, envelope.lines[0] if envelope.lines else 0)
     incoming = []
-    for line, raw in zip(envelope.lines, envelope.events, strict=True):
-        event = judge(raw, envelope.received_at_ms)
+    verdicts = judge_all(envelope.events, envelope.received_at_ms)
+    for line, event in zip(envelope.lines, verdicts, strict=True):
         if isinstance(event, Rejected):
             return None
-        incoming.append(_Incoming(event, envelope.raw_key, envelope.received_at_ms, line))
+        incoming.append(_Incoming(event, origin, line))
     return incoming
 
 
@@ -83,6 +98,8 @@ def _unknown_movies(lost: Sequence[_Incoming]) -> list[Rejections]:
     for one in lost:
         movie_id = one.event.movie_id
         rejection = Rejected("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
-        body = encode(one.event.as_json()).decode()
-        refused.setdefault((one.raw_key, one.received_at_ms), []).append(Refused(one.line, rejection, body))
+        body = one.event.to_json().decode()
+        refused.setdefault((one.origin.raw_key, one.origin.received_at_ms), []).append(
+            Refused(one.line, rejection, body)
+        )
     return [Rejections(key, received_at_ms, tuple(ones)) for (key, received_at_ms), ones in refused.items()]

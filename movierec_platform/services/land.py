@@ -1,28 +1,24 @@
 """Lands posted events: one S3 object and packed queue messages, both durable before anybody is told so."""
 
-import logging
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.queues import Queue, open_queue
-from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
 from movierec_platform.domain.envelope import EVENT_BYTES, encode, pack, raw_key, raw_object
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import judge
-from movierec_platform.errors import LandingBusy, StateUnavailable, TooLarge
+from movierec_platform.errors import LandingBusy, TooLarge
 
 COMMIT_EVENTS = 5_000
 """Events in one raw object, unless a single request brings more."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +30,48 @@ class Receipt:
     event_ids: list[str | None]
 
 
-@dataclass(frozen=True, slots=True)
 class _Request:
-    events: Sequence[Any]
-    encoded: list[bytes]
-    arrived_at_ms: int
-    receipt: "Future[Receipt]"
+    """The encoded events of one request, and how its thread hears what became of them."""
+
+    __slots__ = ("arrived_at_ms", "batch_id", "encoded", "failure", "landed", "received_at_ms", "size_bytes")
+
+    def __init__(self, encoded: list[bytes], arrived_at_ms: int) -> None:
+        self.encoded = encoded
+        self.size_bytes = sum(map(len, encoded))
+        self.arrived_at_ms = arrived_at_ms
+        self.batch_id = ""
+        self.received_at_ms = 0
+        self.failure: BaseException | None = None
+        # A bare lock, released once: a Future for each request costs ten times as much.
+        self.landed = threading.Lock()
+        self.landed.acquire()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class Lander:
     """Commits requests in groups: those that arrive while one commit is under way share the next.
 
-    An idle lander commits at once; under load the groups grow by themselves. Thread-safe; its thread starts with the
-    first request.
+    An idle lander commits at once. Under load it waits a few milliseconds for those who were just answered to return,
+    so that one commit serves them all. Thread-safe; its thread starts with the first request.
     """
 
-    def __init__(self, settings: Settings, source: str = "api") -> None:
+    def __init__(self, settings: Settings, source: str = "api", clock_ms: Callable[[], int] = _now_ms) -> None:
+        """`clock_ms` gives the time received (epoch ms); it may jump either way."""
+        self._clock_ms = clock_ms
         self._objects: ObjectStore = open_objects(settings)
         self._raw: Queue = open_queue(settings, "raw")
-        self._state = State.open(settings)
         self._source = source
-        self._limit = settings.landing_pending_events
+        self._most_events = settings.landing_pending_events
+        self._most_bytes = settings.landing_pending_bytes
+        self._gather_s = settings.landing_gather_ms / 1000
         self._pending: deque[_Request] = deque()
-        self._pending_events = 0
-        self._uncounted = 0
-        self._changed = threading.Condition()
+        self._held_events = 0
+        self._held_bytes = 0
+        self._wanted = 1
+        self._changed = threading.Condition(threading.Lock())
         self._closed = False
         self._committer: threading.Thread | None = None
         self._writers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="land")
@@ -66,26 +79,20 @@ class Lander:
     def land(self, events: Sequence[Any]) -> Receipt:
         """The receipt, once the events are durable in S3 and in the raw queue.
 
-        Raises TooLarge for an event over 64 KiB, LandingBusy when too many events wait, QueueUnavailable or
+        Raises TooLarge for an event over 64 KiB, LandingBusy when too many events or bytes wait, QueueUnavailable or
         ObjectStoreUnavailable when either side failed: then nothing is promised, and posting again is harmless.
         """
         encoded = [encode(event) for event in events]
         for index, one in enumerate(encoded):
             if len(one) > EVENT_BYTES:
                 raise TooLarge(f"event {index} has {len(one)} bytes; an event has {EVENT_BYTES} at most")
-        request = _Request(events, encoded, _now_ms(), Future())
-        with self._changed:
-            if self._closed:
-                raise LandingBusy("the API is stopping; post the events again in a moment")
-            if self._pending_events + len(events) > self._limit:
-                raise LandingBusy(f"{self._pending_events} events wait to be landed already; post these again later")
-            self._pending.append(request)
-            self._pending_events += len(events)
-            if self._committer is None:
-                self._committer = threading.Thread(target=self._commit_forever, name="lander", daemon=True)
-                self._committer.start()
-            self._changed.notify()
-        return request.receipt.result()
+        request = _Request(encoded, self._clock_ms())
+        self._take(request)
+        request.landed.acquire()
+        if request.failure is not None:
+            raise request.failure
+        ids = [_event_id(event, request.received_at_ms) for event in events]
+        return Receipt(request.batch_id, request.received_at_ms, ids)
 
     def close(self) -> None:
         """Everything that was taken is landed; later requests are refused."""
@@ -95,33 +102,50 @@ class Lander:
         if self._committer is not None:
             self._committer.join()
         self._writers.shutdown()
-        self._state.close()
+
+    def _take(self, request: _Request) -> None:
+        """The request is among those that will be committed."""
+        with self._changed:
+            if self._closed:
+                raise LandingBusy("the API is stopping; post the events again in a moment")
+            events, size = self._held_events + len(request.encoded), self._held_bytes + request.size_bytes
+            if events > self._most_events or size > self._most_bytes:
+                raise LandingBusy(
+                    f"{self._held_events} events of {self._held_bytes} bytes wait to be landed already;"
+                    " post these again later"
+                )
+            self._held_events, self._held_bytes = events, size
+            self._pending.append(request)
+            if self._committer is None:
+                self._committer = threading.Thread(target=self._commit_forever, name="lander", daemon=True)
+                self._committer.start()
+            if len(self._pending) == 1 or len(self._pending) == self._wanted:  # what the committer waits for
+                self._changed.notify()
 
     def _commit_forever(self) -> None:
         while group := self._next_group():
+            failure: BaseException | None = None
             try:
                 self._commit(group)
             except Exception as error:  # the outermost edge of this thread: each waiting request gets the error
-                for request in group:
-                    request.receipt.set_exception(error)
-            else:
-                self._count(sum(len(request.events) for request in group))
+                failure = error
+            self._release(group, failure)
 
     def _next_group(self) -> list[_Request]:
         """The requests of the next commit; empty when the lander is closed and nothing waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._pending or self._closed)
+            self._changed.wait_for(lambda: len(self._pending) >= self._wanted or self._closed, self._gather_s)
             group: list[_Request] = []
             size = 0
-            while self._pending and (not group or size + len(self._pending[0].events) <= COMMIT_EVENTS):
+            while self._pending and (not group or size + len(self._pending[0].encoded) <= COMMIT_EVENTS):
                 request = self._pending.popleft()
                 group.append(request)
-                size += len(request.events)
-            self._pending_events -= size
+                size += len(request.encoded)
             return group
 
     def _commit(self, group: Sequence[_Request]) -> None:
-        """Writes the group's object and messages side by side, then hands out the receipts."""
+        """The group's object and messages are durable; they are written side by side."""
         received_at_ms = min(request.arrived_at_ms for request in group)
         batch_id = uuid.uuid4().hex
         key = raw_key(received_at_ms, batch_id)
@@ -134,18 +158,18 @@ class Lander:
         for error in [write.exception() for write in writes]:
             if error is not None:
                 raise error
-        ids = [[_event_id(event, received_at_ms) for event in request.events] for request in group]
-        for request, event_ids in zip(group, ids, strict=True):
-            request.receipt.set_result(Receipt(batch_id, received_at_ms, event_ids))
+        for request in group:
+            request.batch_id, request.received_at_ms = batch_id, received_at_ms
 
-    def _count(self, landed: int) -> None:
-        """Adds to the durable counter; while the state database is away the sum waits here."""
-        self._uncounted += landed
-        try:
-            self._state.add({("movierec_events_landed_total", ()): self._uncounted})
-            self._uncounted = 0
-        except StateUnavailable as error:
-            log.warning("%d landed events are not counted yet: %s", self._uncounted, error)
+    def _release(self, group: Sequence[_Request], failure: BaseException | None) -> None:
+        """Each request's thread goes on; the next commit would like to serve them and those that wait already."""
+        with self._changed:
+            self._held_events -= sum(len(request.encoded) for request in group)
+            self._held_bytes -= sum(request.size_bytes for request in group)
+            self._wanted = len(self._pending) + len(group)
+        for request in group:
+            request.failure = failure
+            request.landed.release()
 
 
 def _event_id(event: Any, received_at_ms: int) -> str | None:
@@ -154,7 +178,3 @@ def _event_id(event: Any, received_at_ms: int) -> str | None:
         return given
     verdict = judge(event, received_at_ms)
     return verdict.event_id if isinstance(verdict, Event) else None
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -58,12 +59,13 @@ class PlatformCollector(Collector):
     def __init__(self, state: Callable[[], State], queues: Queues, graph: Graph, objects: ObjectStore) -> None:
         self._questioner = Questioner(
             {
-                "state": lambda: (state().counters(), state().quarantine.by_reason()),
+                "state": lambda: _ask_state(state()),
                 "queues": lambda: {name: queues.named(name).depth() for name in QUEUE_NAMES},
                 "graph": graph.publication,
                 "objects": objects.ping,
             }
         )
+        self._empty_at_s = dict.fromkeys(QUEUE_NAMES, time.time())
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering asks nobody, and the figures are only known at a scrape."""
@@ -79,11 +81,40 @@ class PlatformCollector(Collector):
             yield _age(answers["graph"], time.time())
         if isinstance(answers["queues"], dict):
             yield _depths(answers["queues"])
-        if isinstance(answers["state"], tuple):
-            counters, held = answers["state"]
-            yield from _counters(counters)
-            yield _freshness(counters)
-            yield _held(held)
+        if isinstance(answers["state"], _StateFigures):
+            yield from _counters(answers["state"].counters)
+            yield _freshness(answers["state"].counters)
+            yield _held(answers["state"].held)
+        if isinstance(answers["queues"], dict) and isinstance(answers["state"], _StateFigures):
+            yield self._lags(answers["queues"], answers["state"].worked_until_ms)
+
+    def _lags(self, depths: Mapping[QueueName, Depth], worked_until_ms: Mapping[QueueName, int | None]) -> Metric:
+        """SQS does not tell a message's age but to its receiver: so at most since the queue was last seen empty, and
+        since the latest event that was taken out of it was received."""
+        meaning = "since the oldest event that waits in the queue was received, at most; 0 when none waits"
+        metric = GaugeMetricFamily("movierec_queue_oldest_event_age_seconds", meaning, labels=["queue"])
+        now_s = time.time()
+        for name, depth in depths.items():
+            if not depth.total:
+                self._empty_at_s[name] = now_s
+            since_s = max(self._empty_at_s[name], (worked_until_ms.get(name) or 0) / 1000)
+            metric.add_metric([name], max(now_s - since_s, 0.0))
+        return metric
+
+
+@dataclass(frozen=True, slots=True)
+class _StateFigures:
+    """What the state database tells."""
+
+    counters: Mapping[CounterKey, float]
+    held: Mapping[str, int]
+    worked_until_ms: Mapping[QueueName, int | None]
+
+
+def _ask_state(state: State) -> _StateFigures:
+    stages: dict[QueueName, str] = {"raw": "gate", "clean": "graph"}
+    worked_until_ms = {queue: state.worked_until_ms(stage) for queue, stage in stages.items()}
+    return _StateFigures(state.counters(), state.quarantine.by_reason(), worked_until_ms)
 
 
 def _answer(question: Callable[[], Any]) -> Any:

@@ -12,6 +12,8 @@ from movierec_platform.domain.envelope import RAW_PREFIX, encode, hour_prefix, p
 DRAINED_MARK = "drained_before_ms"
 LANDING_MS = 120_000
 """An event received this long ago has been landed or given up: above all retries of its S3 and SQS calls."""
+TALLIES_KEPT_MS = 24 * 60 * 60 * 1000
+"""What is through may still be handed out again by SQS, whose depths are approximate: it is not counted again."""
 
 
 def replay(settings: Settings, since_ms: int) -> int:
@@ -30,7 +32,9 @@ def note_drained(settings: Settings, state: State, queues: Queues, now_ms: int) 
     """Remembers that what was landed before now is through, if all queues are empty; returns whether they are."""
     if any(queues.named(name).depth().total for name in QUEUE_NAMES):
         return False
-    state.mark(DRAINED_MARK, now_ms - LANDING_MS)
+    drained_before_ms = now_ms - LANDING_MS
+    state.mark(DRAINED_MARK, drained_before_ms)
+    state.forget_tallies(drained_before_ms - TALLIES_KEPT_MS)
     return True
 
 

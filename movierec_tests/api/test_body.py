@@ -175,6 +175,18 @@ def test_a_body_that_is_not_the_gzip_it_claims_is_refused(body):
     assert problem_of(lambda: read_body(io.BytesIO(body), "gzip", LIMIT))[:2] == (400, "malformed-gzip")
 
 
+def test_a_body_that_ends_before_its_announced_length_is_refused():
+    whole = b'{"a": 1}\n{"a": 2}\n'
+    assert read_body(io.BytesIO(whole), "", LIMIT, len(whole)) == whole
+    assert problem_of(lambda: read_body(io.BytesIO(whole), "", LIMIT, len(whole) + 1))[:2] == (400, "body-cut-off")
+
+
+def test_a_body_that_is_announced_as_too_long_is_not_read():
+    body = io.BytesIO(b"{}")
+    assert problem_of(lambda: read_body(body, "", LIMIT, LIMIT + 1))[:2] == (413, "body-too-large")
+    assert body.tell() == 0
+
+
 def test_an_unknown_encoding_is_refused():
     assert problem_of(lambda: read_body(io.BytesIO(b""), "br", LIMIT))[:2] == (415, "unsupported-encoding")
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -9,6 +10,8 @@ from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
 from movierec_platform.api.app import create_app, services_of
 from movierec_platform.config import Settings
+from movierec_platform.errors import LandingBusy
+from movierec_platform.services.land import Lander
 
 RATING = {"event_id": "e-1", "user_id": 7, "movie_id": 1, "rating": 4.5}
 VIEW = {"event_id": "e-2", "event_type": "view", "user_id": 7, "movie_id": 2}
@@ -170,3 +173,61 @@ def test_a_lander_that_is_closing_asks_to_come_back(client, limited):
     assert (answer.status_code, answer.json["type"]) == (503, "/problems/landing-busy")
     assert answer.headers["Retry-After"] == "2"
     assert landed(limited) == []
+
+
+def test_bodies_in_hand_are_bounded_in_bytes_and_room_comes_back(fresh_settings):
+    own = fresh_settings.model_copy(update={"landing_pending_bytes": 500})
+    app = create_app(own)
+    try:
+        client = app.test_client()
+        for _ in range(3):
+            answer = client.post("/ingest", data=json.dumps(RATING).encode() + b" " * 500)
+            assert (answer.status_code, answer.json["type"]) == (503, "/problems/landing-busy")
+            assert answer.headers["Retry-After"] == "2"
+        for _ in range(9):
+            assert client.post("/ingest", json=RATING).status_code == 202
+    finally:
+        services_of(app).close()
+    assert landed(fresh_settings) == [RATING] * 9
+
+
+def test_what_waits_to_be_landed_is_bounded_in_bytes(fresh_settings):
+    lander = Lander(fresh_settings.model_copy(update={"landing_pending_bytes": 1_024}))
+    try:
+        with pytest.raises(LandingBusy):
+            lander.land([RATING | {"note": "x" * 1_024}])
+        assert lander.land([RATING]).event_ids == ["e-1"]
+    finally:
+        lander.close()
+    assert landed(fresh_settings) == [RATING]
+
+
+def test_requests_side_by_side_share_commits_and_each_gets_its_own_receipt(fresh_settings):
+    lander = Lander(fresh_settings.model_copy(update={"landing_gather_ms": 200.0}))
+
+    def land(user: int) -> str:
+        ids = [f"{user}-{number}" for number in range(3)]
+        receipt = lander.land([RATING | {"event_id": one, "user_id": user} for one in ids])
+        assert receipt.event_ids == ids
+        return receipt.batch_id
+
+    with ThreadPoolExecutor(16) as clients:
+        batches = [batch for _ in range(3) for batch in clients.map(land, range(1, 17))]
+    lander.close()
+    assert len(set(batches)) < 12  # 48 requests
+    assert len(list(open_objects(fresh_settings).keys("raw/"))) == len(set(batches))
+
+
+def test_a_clock_that_jumps_overwrites_nothing(fresh_settings):
+    start, hour = 1_700_000_000_000, 3_600_000
+    times = [start, start - hour, start - hour, start + hour, start, start]
+    clock = iter(times)
+    lander = Lander(fresh_settings, clock_ms=lambda: next(clock))
+    receipts = [lander.land([VIEW | {"event_id": None, "user_id": user}]) for user in range(1, 7)]
+    lander.close()
+    assert [receipt.received_at_ms for receipt in receipts] == times
+    keys = list(open_objects(fresh_settings).keys("raw/"))
+    assert sorted(key.rpartition("/")[2] for key in keys) == sorted(
+        f"{receipt.received_at_ms}-{receipt.batch_id}.ndjson.gz" for receipt in receipts
+    )
+    assert sorted(event["user_id"] for event in landed(fresh_settings)) == [1, 2, 3, 4, 5, 6]

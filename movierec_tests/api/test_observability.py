@@ -1,6 +1,7 @@
 """Health and metrics tell which part is down, and still answer."""
 
 import functools
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -10,7 +11,7 @@ from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.quarantine import Refusal
 from movierec_platform.adapters.queues import Queues
-from movierec_platform.adapters.state import State
+from movierec_platform.adapters.state import State, Tally
 from movierec_platform.api.app import create_app, services_of
 from movierec_platform.domain import freshness
 from movierec_platform.errors import GraphUnavailable
@@ -97,7 +98,7 @@ def test_the_exporter_shows_counters_depths_and_the_age_of_the_version(platform,
             ("movierec_events_rejected_total", (("reason", "poison"),)): 2,
             ("movierec_events_rejected_total", ()): 1,
             ("movierec_events_landed_total", ()): 5,
-            **freshness.observe([0.015, 0.4, 0.4, 1000.0]),
+            **(freshness.observe(0.015, 1) + freshness.observe(0.4, 2) + freshness.observe(1000.0, 1)),
         }
     )
     state.quarantine.hold([Refusal("0a", "not_json", None, "why", "{", "raw/k", 0, 1, 1)], "drain", 1)
@@ -126,6 +127,27 @@ def test_the_exporter_shows_counters_depths_and_the_age_of_the_version(platform,
     assert found["movierec_queue_messages", ("queue", "raw"), ("state", "in_flight")] == 1
     assert found["movierec_queue_messages", ("queue", "dlq"), ("state", "visible")] == 0
     assert found["movierec_published_similarity_age_seconds",] > 1e6
+
+
+def test_the_age_of_what_waits_counts_from_an_empty_queue_or_from_what_was_taken_out_last(platform):
+    settings = platform.settings
+    queues, state = Queues.open(settings), State.open(settings)
+    registry = CollectorRegistry()
+    with Graph.open(settings, retry_s=0.1) as graph:
+        registry.register(PlatformCollector(lambda: state, queues, graph, open_objects(settings)))
+
+        def age_s(queue: str) -> float:
+            return samples(generate_latest(registry).decode())[
+                "movierec_queue_oldest_event_age_seconds", ("queue", queue)
+            ]
+
+        assert age_s("raw") == 0
+        queues.raw.send(["{}"])
+        assert 0 < (first := age_s("raw")) < age_s("raw")
+        assert age_s("clean") == 0
+        state.add_once([Tally("gate", "raw/k", 0, time.time_ns() // 1_000_000 + 60_000, {})])
+        assert age_s("raw") == 0 < first
+    state.close()
 
 
 @pytest.mark.parametrize("part", ["graph", "queues", "objects", "state"])

@@ -16,7 +16,7 @@ import requests
 
 from movierec_platform.config import Settings, inherited_environment, variables_of
 from movierec_platform.local.web import ApiServer, MetricsServer
-from movierec_tests.api.test_ingest import RATING, landed
+from movierec_tests.api.test_ingest import RATING, VIEW, landed
 
 DEADLINE_S = 30.0
 
@@ -87,6 +87,28 @@ def test_the_worker_does_not_outlive_a_parent_that_is_killed(api):
     until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker has ended")
     assert not listens(api.port)
     assert "stopped: everything acknowledged is durable" in api.log.read_text()
+
+
+def test_a_worker_that_is_killed_is_replaced(api, fresh_settings):
+    parent = psutil.Process(api.process.pid)
+    (worker,) = parent.children()
+    assert requests.post(f"{api.url}/ingest", json=RATING, timeout=DEADLINE_S).status_code == 202
+    worker.kill()
+    until(lambda: posted(api, VIEW), "posts succeed again")
+    assert api.process.poll() is None
+    assert [child.pid for child in parent.children()] != [worker.pid]
+    api.process.terminate()
+    assert api.process.wait(DEADLINE_S) == 0
+    assert "stopped: everything acknowledged is durable" in api.log.read_text()
+    assert landed(fresh_settings) == [RATING, VIEW]
+
+
+def posted(api: ApiServer, event: dict) -> bool:
+    """Whether the event was acknowledged."""
+    try:
+        return requests.post(f"{api.url}/ingest", json=event, timeout=DEADLINE_S).status_code == 202
+    except requests.ConnectionError:
+        return False
 
 
 def test_its_log_is_a_json_line_a_request(api):

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from movierec_platform.adapters.leases import Lease
+from movierec_platform.adapters.leases import FileLease
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.config import STACK_ENV, Settings, variables_of, write_env_file
 from movierec_platform.defs.stream.definitions import defs
@@ -77,13 +77,15 @@ def test_importing_it_loads_nothing_heavy_and_reads_no_setting(tmp_path: Path) -
 
 
 def test_an_empty_queue_launches_nothing(instance, stream: StreamResource) -> None:
-    assert isinstance(tick(instance, stream), dg.SkipReason)
+    result = tick(instance, stream)
+    assert (result.run_requests, str(result.skip_reason.skip_message)) == ([], "0 messages wait; 0 runs are at work")
 
 
 def test_raw_messages_launch_the_graph_ingest_too_but_no_quarantine(instance, stream, fresh_settings) -> None:
     Queues.open(fresh_settings).raw.send([json.dumps(GOOD)])
-    assert [one.run_key for one in tick(instance, stream, sensor=clean_queue_sensor).run_requests] == ["clean:0:1"]
-    assert isinstance(tick(instance, stream, sensor=dlq_queue_sensor), dg.SkipReason)
+    requests = tick(instance, stream, sensor=clean_queue_sensor).run_requests
+    assert [one.run_key.rpartition(":")[0] for one in requests] == ["clean:0"]
+    assert tick(instance, stream, sensor=dlq_queue_sensor).run_requests == []
 
 
 def test_waiting_messages_launch_a_run_in_every_slot_with_new_keys_at_each_tick(
@@ -91,29 +93,57 @@ def test_waiting_messages_launch_a_run_in_every_slot_with_new_keys_at_each_tick(
 ) -> None:
     Queues.open(fresh_settings).raw.send([json.dumps(GOOD)])
     result = tick(instance, stream)
-    assert [request.run_key for request in result.run_requests] == ["raw:0:1", "raw:1:1"]
+    assert [request.run_key.rpartition(":")[0] for request in result.run_requests] == ["raw:0", "raw:1"]
     assert [request.tags[SLOT_TAG] for request in result.run_requests] == ["0", "1"]
     assert [request.run_config["ops"]["pass_gate"]["config"]["slot"] for request in result.run_requests] == [0, 1]
     again = tick(instance, stream, result.cursor)
-    assert [request.run_key for request in again.run_requests] == ["raw:0:2", "raw:1:2"]
+    assert generation(again.run_requests[0]) == generation(result.run_requests[0]) + 1
+
+
+def generation(request: dg.RunRequest) -> int:
+    return int(request.run_key.rpartition(":")[2])
+
+
+@pytest.mark.parametrize("cursor", [None, "", "7", "null", "{}", "nonsense", '{"generation": 1, "at_s": 5}'])
+def test_a_lost_cursor_brings_no_run_key_back(instance, stream, fresh_settings, cursor: str | None) -> None:
+    Queues.open(fresh_settings).raw.send([json.dumps(GOOD)])
+    assert generation(tick(instance, stream, cursor).run_requests[0]) > 1_700_000_000
+
+
+def started_run(instance: dg.DagsterInstance, slot: int) -> str:
+    """The id of a run of this slot that has a record but no worker."""
+    tags = {QUEUE_TAG: "raw", SLOT_TAG: str(slot)}
+    run = instance.create_run_for_job(quality_gate, status=dg.DagsterRunStatus.STARTING, tags=tags)
+    assert run.run_id
+    started = dg.DagsterEvent(event_type_value="PIPELINE_START", job_name="quality_gate")
+    instance.report_dagster_event(started, run.run_id)
+    return run.run_id
 
 
 def test_a_slot_with_an_active_run_is_left_alone_and_a_dead_one_is_replaced(instance, stream, fresh_settings) -> None:
     Queues.open(fresh_settings).raw.send([json.dumps(GOOD)])
-    tags = {QUEUE_TAG: "raw", SLOT_TAG: "0"}
-    run = instance.create_run_for_job(quality_gate, status=dg.DagsterRunStatus.STARTING, tags=tags)
-    assert [request.tags[SLOT_TAG] for request in tick(instance, stream).run_requests] == ["1"]
-
-    instance.report_dagster_event(
-        dg.DagsterEvent(event_type_value="PIPELINE_START", job_name="quality_gate"), run.run_id
-    )
+    run_id = started_run(instance, 0)
     eager = stream_of(fresh_settings, gate_slots=2, drain_grace_s=0.001)
-    with Lease(fresh_settings.home / "leases", "raw", 0).held(run.run_id, 1):
-        assert [request.tags[SLOT_TAG] for request in tick(instance, eager).run_requests] == ["1"]
-    with Lease(fresh_settings.home / "leases", "raw", 0).held("a run before it", 1):
-        pass
-    assert [request.tags[SLOT_TAG] for request in tick(instance, eager).run_requests] == ["0", "1"]
-    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    with FileLease(fresh_settings.home / "leases", "raw", 0).held(run_id, 1):
+        result = tick(instance, eager)
+        assert [request.tags[SLOT_TAG] for request in result.run_requests] == ["1"]
+        result = tick(instance, eager, result.cursor)
+        assert [request.tags[SLOT_TAG] for request in result.run_requests] == ["1"]
+    result = tick(instance, eager, result.cursor)
+    assert [request.tags[SLOT_TAG] for request in result.run_requests] == ["1"], "it is about to end"
+    result = tick(instance, eager, result.cursor)
+    assert [request.tags[SLOT_TAG] for request in result.run_requests] == ["0", "1"]
+    assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE
+
+
+def test_in_slots_that_are_configured_no_more_only_dead_runs_are_ended(instance, fresh_settings) -> None:
+    run_id = started_run(instance, 5)
+    eager = stream_of(fresh_settings, gate_slots=1, drain_grace_s=0.001)
+    with FileLease(fresh_settings.home / "leases", "raw", 5).held(run_id, 1):
+        cursor = tick(instance, eager, tick(instance, eager).cursor).cursor
+        assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.STARTED
+    tick(instance, eager, tick(instance, eager, cursor).cursor)
+    assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE
 
 
 def test_the_job_drains_the_queue_under_its_lease(instance, stream, fresh_settings) -> None:
@@ -124,4 +154,15 @@ def test_the_job_drains_the_queue_under_its_lease(instance, stream, fresh_settin
     )
     assert result.success
     assert (queues.raw.depth().total, queues.clean.depth().total) == (0, 1)
-    assert Lease(fresh_settings.home / "leases", "raw", 1).view().released_by == result.run_id
+    assert FileLease(fresh_settings.home / "leases", "raw", 1).view().released_by == result.run_id
+
+
+def test_a_run_that_hangs_is_killed_and_says_where_it_hung() -> None:
+    script = (
+        "import threading; from movierec_platform.defs.stream.drains import killed_after\n"
+        "with killed_after(30): pass\n"
+        "with killed_after(0.1): threading.Event().wait()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "threading.py" in done.stderr

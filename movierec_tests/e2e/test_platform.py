@@ -5,11 +5,8 @@ It takes about two minutes: a whole stack is started, loaded, killed with everyt
 
 import json
 import signal
-import subprocess
-import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,84 +17,9 @@ import requests
 
 from movierec_platform.adapters.dagster import graphql
 from movierec_platform.adapters.queues import Queues
-from movierec_platform.config import Settings, inherited_environment, load_settings
+from movierec_tests.terminal import Terminal, until
 
-PORTS = {f"MOVIEREC_{name}_PORT": "0" for name in ("API", "METRICS", "DAGSTER", "BOLT", "AWS")}
-DEADLINE_S = 90.0
 USERS, MOVIES = 30, 40
-
-
-class Terminal:
-    """A shell in which MOVIEREC_HOME is set, and the stack that `movierec up` started in another."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.environment = {**inherited_environment(), **PORTS, "MOVIEREC_HOME": str(home), "COLUMNS": "200"}
-        self.up: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        """`movierec up`, until it has printed where everything is."""
-        command = [sys.executable, "-m", "movierec_platform.cli", "up"]
-        self.up = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
-        assert self.up.stdout is not None
-        said = []
-        for line in self.up.stdout:
-            said.append(line)
-            if line.startswith("Ctrl-C"):
-                return
-        raise AssertionError("".join(said))
-
-    def stop(self, number: int = signal.SIGINT) -> int:
-        """The exit status of `movierec up` after this signal."""
-        assert self.up is not None
-        self.up.send_signal(number)
-        status = self.up.wait(DEADLINE_S)
-        self.up.stdout.close()
-        return status
-
-    def kill_everything(self) -> None:
-        """SIGKILL to `up` and all that it started, at once."""
-        everything = [psutil.Process(self.up.pid), *psutil.Process(self.up.pid).children(recursive=True)]
-        for process in everything:
-            process.suspend()  # so that nobody sees another die
-        for process in everything:
-            process.kill()
-        psutil.wait_procs(everything, timeout=DEADLINE_S)
-        self.up.wait(DEADLINE_S)
-        self.up.stdout.close()
-
-    def movierec(self, *arguments: str, status: int = 0) -> str:
-        """What the command prints on its standard output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "movierec_platform.cli", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout if status in (0, 1) else done.stderr
-
-    @property
-    def settings(self) -> Settings:
-        return load_settings({"home": self.home})
-
-    def cypher(self, query: str, **parameters: Any) -> list[list[Any]]:
-        """The rows, read as any program would: with the plain driver and stack.env."""
-        at = self.settings
-        auth = (at.neo4j_user, at.neo4j_password.get_secret_value())
-        with neo4j.GraphDatabase.driver(at.neo4j_uri, auth=auth) as driver:
-            return [row.values() for row in driver.execute_query(query, parameters, database_="neo4j").records]
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    ends = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
-        assert time.monotonic() < ends, f"{what}: not within {DEADLINE_S:.0f} s"
-        time.sleep(0.2)
-    return found
 
 
 @pytest.fixture(scope="module")

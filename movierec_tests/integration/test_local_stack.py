@@ -37,9 +37,11 @@ stack = Stack(load_settings({"home": sys.argv[1]}))
 signal.signal(signal.SIGTERM, lambda *_: stack.request_stop())
 try:
     with stack:
-        stack.start(lambda part, message: print(part, message, flush=True))
+        def report(part, message):
+            print(part, message, flush=True)
+        stack.start(report)
         print("READY", "unclean" if stack.unclean else "clean", flush=True)
-        stack.watch()
+        stack.watch(report)
 except MovierecError as error:
     print(error, flush=True)
     sys.exit(3)
@@ -51,18 +53,22 @@ SERVERS = {"aws", "graph", "stream", "batch", "dagster", "daemon", "api", "metri
 class Up:
     """A process that keeps a stack running, and what it said."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **variables: str) -> None:
         self.home = home
-        environment = {**inherited_environment(), **PORTS}
+        environment = {**inherited_environment(), **PORTS, **variables}
         self.process = subprocess.Popen(
             [sys.executable, "-c", UP, str(home)], env=environment, stdout=subprocess.PIPE, text=True
         )
         self.said: list[str] = []
+        self.wait_for("READY")
+
+    def wait_for(self, words: str) -> None:
+        """It has said this."""
         for line in self._lines():
             self.said.append(line.strip())
-            if line.startswith("READY"):
+            if words in line:
                 return
-        raise AssertionError(f"the stack did not start: {self.said}")
+        raise AssertionError(f"{words!r} was never said: {self.said}")
 
     @property
     def settings(self) -> Settings:
@@ -233,7 +239,7 @@ def test_killed_in_every_way_it_comes_back_with_all_it_had(tmp_path: Path) -> No
         ups.append(Up(tmp_path))
         up = ups[1]
         assert up.said[-1] == "READY unclean"
-        assert "aws the last stack was killed: replayed 1 objects" in up.said
+        assert "aws it was killed: replayed 1 objects" in up.said
         settings = up.settings
         assert list(open_objects(settings).keys("raw/")) == landed
         with neo4j.GraphDatabase.driver(settings.neo4j_uri, auth=(settings.neo4j_user, password)) as driver:
@@ -243,10 +249,16 @@ def test_killed_in_every_way_it_comes_back_with_all_it_had(tmp_path: Path) -> No
         second = up.children()
         up.kill()
         assert len(alive(second)) >= len(SERVERS)  # they go on alone until the next start
-        ups.append(Up(tmp_path))
+        ups.append(Up(tmp_path, MOVIEREC_STACK_RESTARTS="1"))
         up = ups[2]
         assert up.said[-1] == "READY unclean"
         assert alive(second) == []
+
+        killed = up.pids["metrics"]
+        os.kill(killed, signal.SIGKILL)
+        up.wait_for("metrics works again")
+        assert up.pids["metrics"] != killed
+        assert requests.get(up.settings.metrics_url, timeout=10).status_code == 200
 
         third = up.children()
         os.kill(up.pids["metrics"], signal.SIGKILL)

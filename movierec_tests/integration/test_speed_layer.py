@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from movierec_platform.adapters.leases import Lease
+from movierec_platform.adapters.leases import FileLease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Message
 from movierec_platform.domain.drains import DrainPolicy
@@ -16,7 +16,7 @@ from movierec_platform.domain.envelope import raw_events
 from movierec_platform.domain.freshness import bucket_counts
 from movierec_platform.domain.gate import REASON_CODES
 from movierec_platform.domain.registers import PairState
-from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge
+from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge, UsageError
 from movierec_platform.services.drain import drain
 from movierec_platform.services.land import Lander
 from movierec_platform.services.replay import DRAINED_MARK, note_drained, replay, replay_after_unclean_stop
@@ -175,10 +175,10 @@ POLICY = DrainPolicy(linger_s=1.5, max_runtime_s=60, overlap_s=5, grace_s=5)
 
 def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platform, tmp_path: Path) -> None:
     platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(25)])
-    report = drain(platform.queues.raw, platform.work("raw"), Lease(tmp_path, "raw", 0), "run", POLICY)
+    report = drain(platform.queues.raw, platform.work("raw"), FileLease(tmp_path, "raw", 0), "run", POLICY)
     assert (report.events, report.messages, report.left_because) == (25, 25, "idle")
     assert platform.queues.raw.depth().total == 0
-    assert Lease(tmp_path, "raw", 0).view().released_by == "run"
+    assert FileLease(tmp_path, "raw", 0).view().released_by == "run"
 
 
 def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform,
         return len(messages)
 
     short = DrainPolicy(linger_s=60, max_runtime_s=1, overlap_s=5, grace_s=5)
-    report = drain(platform.queues.raw, never_done, Lease(tmp_path, "raw", 0), "run", short)
+    report = drain(platform.queues.raw, never_done, FileLease(tmp_path, "raw", 0), "run", short)
     assert report.left_because == "max_runtime"
 
 
@@ -205,21 +205,39 @@ def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
             raise GraphUnavailable("down")
         return len(messages)
 
-    report = drain(platform.queues.raw, twice_down, Lease(tmp_path, "raw", 0), "run", POLICY)
+    report = drain(platform.queues.raw, twice_down, FileLease(tmp_path, "raw", 0), "run", POLICY)
     assert calls == [1, 1, 1]
     assert report.messages == 1
 
 
-def test_a_message_whose_work_fails_stays_in_the_queue(platform: Platform, tmp_path: Path) -> None:
+def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(5)])
+    done: list[str] = []
+
+    def broken_for_3(messages: Sequence[Message]) -> int:
+        ids = [json.loads(message.body)["event_id"] for message in messages]
+        if "3" in ids:
+            raise ZeroDivisionError
+        done.extend(ids)
+        return len(ids)
+
+    report = drain(platform.queues.raw, broken_for_3, FileLease(tmp_path, "raw", 0), "run", POLICY)
+    assert (report.events, report.messages, sorted(done)) == (4, 4, ["0", "1", "2", "4"])
+    assert platform.queues.raw.depth().in_flight == 1
+
+
+def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platform, tmp_path: Path) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
 
-    def broken(messages: Sequence[Message]) -> int:
-        raise ZeroDivisionError
+    def misconfigured(messages: Sequence[Message]) -> int:
+        raise UsageError("the graph refuses the password")
 
-    with pytest.raises(ZeroDivisionError):
-        drain(platform.queues.raw, broken, Lease(tmp_path, "raw", 0), "run", POLICY)
+    with pytest.raises(UsageError):
+        drain(platform.queues.raw, misconfigured, FileLease(tmp_path, "raw", 0), "run", POLICY)
     assert platform.queues.raw.depth().total == 1
-    assert Lease(tmp_path, "raw", 0).view().holder is None
+    assert FileLease(tmp_path, "raw", 0).view().holder is None
 
 
 def test_verify_finds_every_kind_of_damage_to_the_pair(platform: Platform) -> None:

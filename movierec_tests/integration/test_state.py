@@ -6,14 +6,22 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from movierec_platform.adapters.state import State
+from movierec_platform.adapters.state import State, Tally
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import StateUnavailable
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Settings:
-    return load_settings({"home": tmp_path / "home", "state_url": SecretStr("")})
+@pytest.fixture(params=["sqlite", "postgres"])
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """An empty state database of this kind."""
+    url = request.getfixturevalue("postgres_server").new_database() if request.param == "postgres" else ""
+    return load_settings({"home": tmp_path / "home", "state_url": SecretStr(url)})
+
+
+def test_many_may_open_an_empty_database_at_once(own: Settings) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for state in pool.map(lambda _: State.open(own), range(16)):
+            state.close()
 
 
 def test_counters_add_up_between_connections(own: Settings) -> None:
@@ -26,6 +34,33 @@ def test_counters_add_up_between_connections(own: Settings) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add_often, range(4)))
     assert State.open(own).counters() == {("landed", ()): 80, ("rejected", (("reason", "poison"),)): 160}
+
+
+def test_a_tally_is_counted_once_however_often_and_from_wherever_it_is_given(own: Settings) -> None:
+    tallies = [Tally("gate", "raw/k", line, 1_000, {("accepted", ()): 2}) for line in range(8)]
+
+    def give_all(_: int) -> None:
+        state = State.open(own)
+        for tally in tallies:
+            state.add_once([tally, tally])
+        state.add_once(tallies)
+        state.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(give_all, range(4)))
+    state = State.open(own)
+    assert state.counters() == {("accepted", ()): 16}
+    state.add_once([Tally("graph", "raw/k", 0, 1_000, {("ingested", ()): 1})])
+    assert state.counters() == {("accepted", ()): 16, ("ingested", ()): 1}
+
+
+def test_forgotten_tallies_are_taken_for_counted(own: Settings) -> None:
+    state = State.open(own)
+    old, new = (Tally("gate", "raw/k", line, at_ms, {("accepted", ()): 1}) for line, at_ms in ((0, 999), (1, 1_000)))
+    state.add_once([old])
+    state.forget_tallies(1_000)
+    state.add_once([old, new])
+    assert state.counters() == {("accepted", ()): 2}
 
 
 def test_a_mark_is_what_was_set_last(own: Settings) -> None:

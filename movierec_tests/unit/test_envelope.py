@@ -47,6 +47,15 @@ def test_many_events_are_cut_into_messages_that_sqs_takes() -> None:
     assert sum(len(unpack(body).events) for body in bodies) == 5_000
 
 
+def test_the_characters_that_sqs_refuses_travel_escaped() -> None:
+    text = "\ufffe \uffff \\\uffff"
+    [packed] = pack("raw/k", 5, [encode({"event_id": text})], [0])
+    [refused] = pack_rejections(Rejections("raw/k", 5, [Refused(0, Rejected("wrong_type", None, text), text)]))
+    assert not {"\ufffe", "\uffff"} & set(packed + refused)
+    assert unpack(packed).events == [{"event_id": text}]
+    assert unpack_rejections(refused).refused[0].body == text
+
+
 def test_refusals_are_packed_by_reason_and_come_out_whole() -> None:
     refused = [Refused(n, Rejected(("wrong_type", "not_json")[n % 2], None, "why"), '"\\' * 20_000) for n in range(9)]
     bodies = pack_rejections(Rejections("raw/k", 5, refused))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.domain.events import Event
-from movierec_platform.domain.gate import AHEAD_MS, EARLIEST_MS, REASON_CODES, Rejected, judge, parse_json
+from movierec_platform.domain.events import EARLIEST_MS, Event
+from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected, judge, parse_json
 
 NOW = 1_790_000_000_000
 GOOD: dict[str, Any] = {"event_id": "e1", "user_id": 7, "movie_id": 31, "rating": 4.5, "timestamp": 1_714_564_800}
@@ -102,6 +102,23 @@ def test_an_event_without_an_id_gets_the_same_one_again_and_another_with_other_f
     assert first.event_id != other.event_id
 
 
+@pytest.mark.parametrize(
+    ("fields", "event_id"),
+    [
+        ({"user_id": 1, "movie_id": 2, "rating": 4}, "f9deed68b17fd692830953990b3abe9c"),
+        (
+            {"user_id": 1, "movie_id": 2, "rating": 3.5, "timestamp": 1_714_564_800, "session_id": "é"},
+            "76a4486f255594cc5d8440ceabfc86b3",
+        ),
+        ({"user_id": 1, "movie_id": 2, "event_type": "view"}, "b4236676516e1544c23dc289f8492104"),
+    ],
+)
+def test_an_id_that_was_derived_once_stays_what_it_was(fields: dict[str, Any], event_id: str) -> None:
+    verdict = judge(fields, NOW)
+    assert isinstance(verdict, Event)
+    assert verdict.event_id == event_id
+
+
 @pytest.mark.parametrize("body", ["", "{", '{"a": NaN}', "[Infinity]", '{"a" 1}', "nul", b"\xff\xfe"])
 def test_what_is_not_json_is_rejected_as_such(body: str | bytes) -> None:
     verdict = parse_json(body)
@@ -131,4 +148,4 @@ def test_every_json_value_has_a_verdict_and_an_accepted_event_is_accepted_again(
         assert verdict.reason_code in REASON_CODES
         assert verdict.detail
     else:
-        assert judge(verdict.as_json(), NOW) == verdict
+        assert judge(parse_json(verdict.to_json()), NOW) == verdict

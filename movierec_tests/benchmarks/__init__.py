@@ -1,0 +1,10 @@
+"""Measurements of the platform; never part of the test run. Each prints tables and, as its last line, JSON.
+
+`python -m movierec_tests.benchmarks.NAME`, both sides in one run where there are two:
+
+- `latency`: raw to clean queue, our lingering drain beside stock Dagster with a run per micro-batch.
+- `sustained`: the whole stack at a fixed rate, POST to visible in the graph; `--find-limit` steps the rate up.
+- `gate`, `ingest`, `graph_ingest`: events per second and per CPU second beside the plain way to do the same.
+
+Processor time is what to compare on a machine that does other things too; the load average is printed with the result.
+"""

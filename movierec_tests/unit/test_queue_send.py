@@ -1,0 +1,99 @@
+"""A batch of which SQS refuses some messages: those are sent again, alone, and the others are not doubled."""
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from pydantic import SecretStr
+
+from movierec_platform.adapters.queues import Queue, open_queue
+from movierec_platform.config import load_settings
+from movierec_platform.errors import QueueUnavailable
+
+
+@dataclass
+class Sqs:
+    """As much of SQS as SendMessageBatch needs; `refuses(body, attempt)` says which entries it does not take."""
+
+    refuses: Callable[[str, int], bool]
+    batches: list[list[str]] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
+    attempts: Counter[str] = field(default_factory=Counter)
+
+    def answer(self, entries: list[dict[str, str]]) -> dict[str, object]:
+        self.batches.append([entry["MessageBody"] for entry in entries])
+        successful, failed = [], []
+        for entry in entries:
+            body = entry["MessageBody"]
+            self.attempts[body] += 1
+            if self.refuses(body, self.attempts[body]):
+                failed.append({"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"})
+            else:
+                self.stored.append(body)
+                digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+                successful.append({"Id": entry["Id"], "MessageId": str(len(self.stored)), "MD5OfMessageBody": digest})
+        return {"Successful": successful, "Failed": failed}
+
+
+@contextmanager
+def queue_of(sqs: Sqs) -> Iterator[Queue]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = json.dumps(sqs.answer(request["Entries"])).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        settings = load_settings(
+            {
+                "aws_endpoint_url": url,
+                "aws_region": "us-east-1",
+                "aws_access_key_id": "anybody",
+                "aws_secret_access_key": SecretStr("opens-nothing"),
+                "raw_queue_url": f"{url}/000000000000/raw",
+            }
+        )
+        try:
+            yield open_queue(settings, "raw")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_only_the_refused_messages_of_a_batch_are_sent_again() -> None:
+    sqs = Sqs(refuses=lambda body, attempt: body == "b" and attempt <= 2)
+    with queue_of(sqs) as queue:
+        queue.send(["a", "b", "c"])
+    assert sqs.batches == [["a", "b", "c"], ["b"], ["b"]]
+
+
+def test_every_message_of_many_batches_is_in_the_queue_once() -> None:
+    bodies = [f"m{number}" for number in range(25)]
+    sqs = Sqs(refuses=lambda body, attempt: attempt == 1 and int(body[1:]) % 3 == 0)
+    with queue_of(sqs) as queue:
+        queue.send(bodies)
+    assert sorted(sqs.stored) == sorted(bodies)
+
+
+def test_a_message_that_stays_refused_is_an_error_and_the_others_are_sent_once() -> None:
+    sqs = Sqs(refuses=lambda body, _: body == "b")
+    with queue_of(sqs) as queue, pytest.raises(QueueUnavailable, match=r"refuses 1 messages of a batch: InternalError"):
+        queue.send(["a", "b", "c"])
+    assert sqs.stored == ["a", "c"]
+    assert sqs.attempts == {"a": 1, "b": 5, "c": 1}
