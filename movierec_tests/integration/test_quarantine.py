@@ -54,12 +54,21 @@ NO_MOVIE = {"user_id": 7, "rating": 4.0}
 
 @pytest.fixture
 def own(tmp_path: Path) -> Settings:
-    return load_settings({"home": tmp_path / "home", "state_url": SecretStr("")})
+    return load_settings({"home": tmp_path / "own", "state_url": SecretStr("")})
 
 
 @pytest.fixture
 def state(own: Settings):
     state = State.open(own)
+    yield state
+    state.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(request: pytest.FixtureRequest, own: Settings):
+    """A state database of either kind."""
+    url = request.getfixturevalue("postgres_server").new_database() if request.param == "postgres" else ""
+    state = State.open(own.model_copy(update={"state_url": SecretStr(url)}))
     yield state
     state.close()
 
@@ -146,7 +155,8 @@ def test_a_home_from_before_there_were_standings_keeps_its_rows(own: Settings) -
         state.close()
 
 
-def test_whatever_is_done_in_whatever_order_the_counts_add_up(state: State) -> None:
+def test_whatever_is_done_in_whatever_order_the_counts_add_up(either: State) -> None:
+    state = either
     chance = random.Random(7)
     codes = sorted(REASON_CODES - {POISON})[:4]
     landed: list[tuple[int, str, int]] = [(number, "raw/first", number) for number in range(12)]
@@ -287,7 +297,8 @@ def test_a_redrive_killed_after_sending_is_finished_with_the_same_content(
     assert_that_the_counts_add_up(state)
 
 
-def test_two_redrives_at_the_same_time_send_each_event_under_one_key(redrive: Redrive, state: State) -> None:
+def test_two_redrives_at_the_same_time_send_each_event_under_one_key(either: State, fresh_settings: Settings) -> None:
+    state, redrive = either, Redrive.open(fresh_settings, either)
     state.quarantine.hold([refusal(number) for number in range(40)], "drain", NOW)
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(lambda _: redrive.redrive(ALL, "me"), range(4)))
