@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from movierec_platform.adapters.objects import ObjectStore, open_objects
+from movierec_platform.adapters.quarantine import Chunk
 from movierec_platform.adapters.queues import Queue, open_queue
 from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
@@ -43,11 +44,17 @@ class Redrive:
         skipped = Counter(table.left_alone(selection, acted_on=HELD_NOW, capped=True))
         finished = self._finish_all(actor)
         done: Counter[str] = Counter()
-        for chunk in chunks(lambda after: table.claim(selection, after, _fresh_key(), actor, now_ms())):
+        for chunk in chunks(lambda after: self._claim(selection, after, actor)):
             skipped.update(chunk.skipped)
             if chunk.batch is not None:
                 done.update(self._finish(chunk.batch, actor))
         return Outcome(dict(done), dict(skipped), finished)
+
+    def _claim(self, selection: Selection, after: str, actor: str) -> Chunk:
+        """One chunk of the selection is claimed, under a key that says when."""
+        at_ms = now_ms()
+        key = raw_key(at_ms, f"redrive-{uuid.uuid4().hex}")
+        return self.state.quarantine.claim(selection, after, key, actor, at_ms)
 
     def _finish_all(self, actor: str) -> dict[str, int]:
         """What earlier redrives claimed is redriven; how many by reason."""
@@ -80,7 +87,3 @@ class Redrive:
             return [encode(event) for event, _ in raw_events(self.objects.get(key))]
         self.objects.put(key, raw_object(events, claimed_at_ms, SOURCE))
         return events
-
-
-def _fresh_key() -> str:
-    return raw_key(now_ms(), f"redrive-{uuid.uuid4().hex}")
