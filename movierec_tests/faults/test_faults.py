@@ -300,7 +300,8 @@ def test_the_graph_is_the_fold_of_what_was_acknowledged_and_of_what_else_took_ef
 def test_the_counters_add_up(ordeal: Ordeal) -> None:
     load, poison = ordeal.load, sum(map(len, ordeal.poison().values()))
     assert load.acknowledged + load.unacknowledged == sum(len(one.events) for one in load.requests)
-    landed = sum(len(ordeal.landed().batches[batch_id]) for batch_id in ordeal.acknowledged_batches())
+    batches = ordeal.landed().batches
+    landed = sum(len(batches[batch_id]) for batch_id in ordeal.acknowledged_batches())
     _add_up(ordeal, at_least=landed - poison, poison=poison)
 
 
