@@ -28,7 +28,7 @@ class Lease(Protocol):
         """The holder had work just now. LeaseLost if it holds the lease no more: then it must not go on."""
 
     def view(self) -> LeaseView:
-        """Who holds the lease, else who gave it back last; FREE before the first. Disturbs no holder."""
+        """Who holds the lease, else who gave it back or lost it last; FREE before the first. Disturbs no holder."""
 
 
 class FileLease:
@@ -81,7 +81,7 @@ class FileLease:
         if not free:
             return LeaseView(owner, last_work_s)
         if not released_at:
-            return LeaseView(None, last_work_s)
+            return LeaseView(None, last_work_s, lost_by=owner or None)
         return LeaseView(None, last_work_s, released_by=owner, released_at_s=float(released_at))
 
 

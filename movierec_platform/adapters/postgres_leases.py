@@ -85,19 +85,21 @@ class PostgresLease:
                 raise LeaseLost(f"lease {self._name} is another run's now")
 
     def view(self) -> LeaseView:
+        row_of = sa.select(_leases).where(_leases.c.name == self._name)
         with self._connected(f"movierec {self._name} view") as connection, self._answering():
             if not sa.inspect(connection).has_table(_leases.name):
                 return FREE
-            row = connection.execute(
-                sa.select(_leases, _is_locked(self._key).label("locked")).where(_leases.c.name == self._name)
-            ).one_or_none()
+            # The row before and after the lock: a lease that is taken or given back meanwhile is not taken for lost.
+            before = connection.execute(row_of).one_or_none()
+            locked = connection.scalar(sa.select(_is_locked(self._key)))
+            row = connection.execute(row_of).one_or_none()
         if row is None:
             return FREE
-        if row.locked:
+        if row.released_at_s is not None and not locked:
+            return LeaseView(None, row.last_work_s, released_by=row.holder, released_at_s=row.released_at_s)
+        if locked or before is None or (before.holder, before.released_at_s) != (row.holder, None):
             return LeaseView(row.holder, row.last_work_s)
-        if row.released_at_s is None:
-            return LeaseView(None, row.last_work_s)
-        return LeaseView(None, row.last_work_s, released_by=row.holder, released_at_s=row.released_at_s)
+        return LeaseView(None, row.last_work_s, lost_by=row.holder)
 
     def _create_table(self) -> None:
         with self._engine.connect().execution_options(isolation_level="READ COMMITTED") as own, own.begin():

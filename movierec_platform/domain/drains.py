@@ -39,7 +39,8 @@ class ActiveRun:
 
 @dataclass(frozen=True, slots=True)
 class LeaseView:
-    """Which run holds a slot's lease, when a holder last had work, and which run gave it back and when.
+    """Which run holds a slot's lease, when a holder last had work, which run gave it back and when, or which lost it:
+    the lease is free although its last holder, which must be dead, never gave it back.
 
     The times (epoch s) are of the clock of whoever wrote them: for people, and to see that something changed.
     """
@@ -48,18 +49,19 @@ class LeaseView:
     last_work_s: float | None = None
     released_by: str | None = None
     released_at_s: float = 0.0
+    lost_by: str | None = None
 
 
 FREE = LeaseView()
 
-Situation = Literal["queued", "starting", "holds", "waits", "absent"]
+Situation = Literal["queued", "starting", "holds", "waits", "absent", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
 class SeenRun:
     """How a run stands to its lease, for how many seconds on end, and for how many its worker has run.
 
-    It `waits` while another holds the lease, and is `absent` while nobody does.
+    It `waits` while another holds the lease, and is `absent` while nobody does, or has `lost` it.
     """
 
     situation: Situation
@@ -179,15 +181,18 @@ def _seen_work(last: SeenWork | None, last_work_s: float | None, passed_s: float
 def _situation(run: ActiveRun, lease: LeaseView) -> Situation:
     if lease.holder == run.run_id:
         return "holds"
+    if lease.lost_by == run.run_id:
+        return "lost"
     if run.phase != "started":
         return run.phase
     return "absent" if lease.holder is None else "waits"
 
 
 def _is_dead(seen: SeenRun, policy: DrainPolicy) -> bool:
-    """Its worker is gone and nobody noticed: it does not begin, does not take a free lease, or waits for longer than it
-    may before it gives up. One that has just given the lease back is only about to end."""
+    """Its worker is gone and nobody noticed: it lost its lease, does not begin, does not take a free lease, or waits
+    for longer than it may before it gives up. One that has just given the lease back is only about to end."""
     allowed_s = {
+        "lost": 0.0,
         "starting": START_WITHIN_S,
         "absent": policy.grace_s,
         "waits": policy.overlap_s + 2 * policy.grace_s,

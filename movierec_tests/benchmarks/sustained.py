@@ -274,7 +274,7 @@ class Bench:
         counters = _since(self.state.counters(), self.start)
         landed = _count(counters, "movierec_events_landed_total")
         ingested = _count(counters, "movierec_events_ingested_total")
-        quarantined = sum(self.state.quarantined_by_reason().values())
+        quarantined = sum(self.state.quarantine.by_reason().values())
         depths = {name: self.queues.named(name).depth().total for name in QUEUE_NAMES}
         return {
             "acknowledged": self.posted,

@@ -155,3 +155,14 @@ def test_the_job_drains_the_queue_under_its_lease(instance, stream, fresh_settin
     assert result.success
     assert (queues.raw.depth().total, queues.clean.depth().total) == (0, 1)
     assert FileLease(fresh_settings.home / "leases", "raw", 1).view().released_by == result.run_id
+
+
+def test_a_run_that_hangs_is_killed_and_says_where_it_hung() -> None:
+    script = (
+        "import threading; from movierec_platform.defs.stream.drains import killed_after\n"
+        "with killed_after(30): pass\n"
+        "with killed_after(0.1): threading.Event().wait()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "threading.py" in done.stderr

@@ -1,6 +1,8 @@
 """The drain jobs: each is one long run over one queue, launched by that queue's sensor."""
 
-from collections.abc import Callable, Sequence
+import faulthandler
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import dagster as dg
@@ -8,6 +10,8 @@ import dagster as dg
 from movierec_platform.adapters.queues import Message, QueueName
 from movierec_platform.defs.stream.resources import StreamResource
 from movierec_platform.services.drain import drain
+
+STDERR = 2
 
 
 class SlotConfig(dg.Config):
@@ -49,6 +53,20 @@ def quarantine() -> None:
     hold_rejected()
 
 
+@contextmanager
+def killed_after(seconds: float) -> Iterator[None]:
+    """This process dies if what is inside takes longer, with the stacks of its threads in the log.
+
+    A run that hangs would keep its lease for ever. Dagster's limit cannot free it: that one goes by the wall clock,
+    which may jump, and only asks the process to end.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 def _drain(
     context: dg.OpExecutionContext,
     stream: StreamResource,
@@ -56,6 +74,8 @@ def _drain(
     slot: int,
     work: Callable[[Sequence[Message]], int],
 ) -> None:
-    report = drain(stream.queues().named(queue), work, stream.lease(queue, slot), context.run_id, stream.policy())
+    policy = stream.policy()
+    with killed_after(policy.max_runtime_s + policy.overlap_s + policy.grace_s):
+        report = drain(stream.queues().named(queue), work, stream.lease(queue, slot), context.run_id, policy)
     context.log.info("%d events in %d messages; left because: %s", report.events, report.messages, report.left_because)
     context.add_output_metadata(asdict(report))
