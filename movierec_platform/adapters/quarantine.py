@@ -65,6 +65,7 @@ _standing = sa.Table(
     sa.Column("redrive_line", sa.Integer),  # null: a whole message, which is not landed
     sa.Column("redrive_at_ms", sa.BigInteger),
     sa.Index("ix_quarantine_standing_status_reason", "status", "reason_code"),
+    sa.Index("ix_quarantine_standing_status_id", "status", "id"),
     sa.Index("ix_quarantine_standing_latest", "quarantined_at_ms", "id"),
     sa.Index("ix_quarantine_standing_redrive", "redrive_key", "status"),
 )
