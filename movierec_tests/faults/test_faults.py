@@ -1,7 +1,8 @@
 """SIGKILL in turn and at random, under load: what was acknowledged is there, once, and nothing of the stack is left.
 
-The short form kills each kind that events go through once and takes about three minutes, most of them for starting
-processes again and for replaying everything; `--long` kills everything several times, in random order, for about eight minutes.
+The short form kills each kind that events go through once and takes about two minutes, most of them for starting
+processes again and for replaying everything. `--long` kills everything several times, in random order, for about eight
+minutes.
 """
 
 import hashlib
