@@ -30,19 +30,29 @@ def workspace_file() -> Path:
 
 
 def initialise_instance(home: Path, environment: Mapping[str, str]) -> None:
-    """DAGSTER_HOME has its dagster.yaml and its databases, at this release's schema.
+    """DAGSTER_HOME has its dagster.yaml and its databases, at this release's schema, and no run is active in them.
 
-    Servers that start at once would each make the databases, and all but one fail. Raises ServerFailed.
+    Servers that start at once would each make the databases, and all but one fail. A killed stack left its runs as if
+    they went on: the sensors would wait for them before they launch others. Raises ServerFailed.
     """
     folder = dagster_home(home)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(HERE / "dagster.yaml", folder / "dagster.yaml")
-    code = "import dagster as dg\nwith dg.DagsterInstance.get() as instance:\n    instance.upgrade()\n"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=dict(environment), capture_output=True, text=True, check=False
+        [sys.executable, "-c", _INITIALISE], env=dict(environment), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise ServerFailed(f"Dagster's databases in {folder} cannot be made ready:\n{done.stderr[-2000:]}")
+
+
+_INITIALISE = """
+import dagster as dg
+active = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
+with dg.DagsterInstance.get() as instance:
+    instance.upgrade()
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus[name] for name in active])):
+        instance.report_run_failed(run, "the stack that it belonged to was killed")
+"""
 
 
 class _DagsterServer(Server):

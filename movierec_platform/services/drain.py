@@ -51,6 +51,7 @@ def drain(
             wait_s = min(POLL_S, policy.linger_s - (now_s - last_work_s), ends_s - now_s)
             received = _receive(queue, max(1, int(wait_s)), ends_s)
             if received:
+                lease.note_work()  # before the work too: who has lost the lease does not do another batch
                 count, done = _do(work, received, ends_s)
                 _retrying(ends_s)(queue.delete, done)
                 lease.note_work()

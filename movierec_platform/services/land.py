@@ -5,7 +5,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +73,6 @@ class Lander:
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
         self._committer: threading.Thread | None = None
-        self._writers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="land")
 
     def land(self, events: Sequence[Any]) -> Receipt:
         """The receipt, once the events are durable in S3 and in the raw queue.
@@ -101,7 +99,6 @@ class Lander:
             self._changed.notify()
         if self._committer is not None:
             self._committer.join()
-        self._writers.shutdown()
 
     def _take(self, request: _Request) -> None:
         """The request is among those that will be committed."""
@@ -145,19 +142,17 @@ class Lander:
             return group
 
     def _commit(self, group: Sequence[_Request]) -> None:
-        """The group's object and messages are durable; they are written side by side."""
+        """The group's object and messages are durable.
+
+        The object first: what is on the queue takes effect, and the lake has to have it even if this process is killed
+        between the two, or S3 is down. An object without messages is only a replay away from the graph.
+        """
         received_at_ms = min(request.arrived_at_ms for request in group)
         batch_id = uuid.uuid4().hex
         key = raw_key(received_at_ms, batch_id)
         encoded = [event for request in group for event in request.encoded]
-        messages = pack(key, received_at_ms, encoded, range(len(encoded)))
-        writes = [
-            self._writers.submit(self._objects.put, key, raw_object(encoded, received_at_ms, self._source)),
-            self._writers.submit(self._raw.send, messages),
-        ]
-        for error in [write.exception() for write in writes]:
-            if error is not None:
-                raise error
+        self._objects.put(key, raw_object(encoded, received_at_ms, self._source))
+        self._raw.send(pack(key, received_at_ms, encoded, range(len(encoded))))
         for request in group:
             request.batch_id, request.received_at_ms = batch_id, received_at_ms
 

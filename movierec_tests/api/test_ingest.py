@@ -163,6 +163,8 @@ def test_while_the_queue_or_the_store_is_away_nothing_is_promised(fresh_settings
         assert "nothing was promised" in answer.json["detail"]
         assert answer.headers["Retry-After"] == "2"
         assert "127.0.0.1" not in answer.text
+        # What is not in the store is not on the queue either: the graph would have what the lake has not.
+        assert open_queue(fresh_settings, "raw").depth().total == 0
     finally:
         services_of(app).close()
 
