@@ -15,7 +15,11 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="kill every process several times (movierec_tests/faults)")
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="kill every process several times (faults), post 100,000 tiny requests (api)",
+    )
     parser.addoption("--faults-seed", type=int, help="make the choices of an earlier run of movierec_tests/faults")
 
 

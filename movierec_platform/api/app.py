@@ -4,7 +4,10 @@ import logging
 import random
 import re
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
@@ -22,7 +25,6 @@ from movierec_platform.api.metrics import RequestMetrics
 from movierec_platform.config import Settings
 from movierec_platform.services.land import Lander
 from movierec_platform.services.metrics import Questioner
-from movierec_platform.services.quarantine import Quarantine
 from movierec_platform.services.recommend import Recommender
 from movierec_platform.services.redrive import Redrive
 
@@ -44,7 +46,9 @@ class Services:
     recommender: Recommender
     lander: Lander
     questioner: Questioner
-    redrive: Redrive
+    redrive: Callable[[], Redrive]
+    """Opens the state database when it is first asked for: events are landed while Postgres is down."""
+    opened_later: ExitStack
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -54,7 +58,14 @@ class Services:
         """
         graph = Graph.open(settings, retry_s=GRAPH_RETRY_S)
         queue, objects = open_queue(settings, "raw"), open_objects(settings)
-        state = State.open(settings)
+        opened_later = ExitStack()
+
+        @cache
+        def redrive() -> Redrive:
+            state = State.open(settings)
+            opened_later.callback(state.close)
+            return Redrive(state, objects, queue)
+
         snapshots = SnapshotHolder(graph, Lake(settings), settings.snapshot_poll_s)
         snapshots.start()
         return cls(
@@ -65,7 +76,8 @@ class Services:
             questioner=Questioner(
                 {"graph": graph.ping, "queue": queue.depth, "objects": objects.ping, "snapshot": snapshots.current}
             ),
-            redrive=Redrive(state, objects, queue),
+            redrive=redrive,
+            opened_later=opened_later,
         )
 
     def close(self) -> None:
@@ -75,7 +87,7 @@ class Services:
         self.recommender.close()
         self.snapshots.close()
         self.graph.close()
-        self.redrive.state.close()
+        self.opened_later.close()
         log.info("stopped: everything acknowledged is durable")
 
 
@@ -88,7 +100,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["movierec"] = services
     app.register_blueprint(ingest.blueprint(settings, services.lander, metrics.landed))
     app.register_blueprint(recommendations.blueprint(services.recommender))
-    app.register_blueprint(quarantine.blueprint(Quarantine(services.redrive.state), services.redrive))
+    app.register_blueprint(quarantine.blueprint(services.redrive))
     app.register_blueprint(health.blueprint(services.questioner))
     app.register_blueprint(metrics_resource.blueprint(metrics))
     answer_errors(app)

@@ -15,6 +15,7 @@ from movierec_platform.errors import (
     NotPublished,
     ObjectStoreUnavailable,
     QueueUnavailable,
+    StateUnavailable,
     TooLarge,
     Transient,
     UsageError,
@@ -80,12 +81,13 @@ def _dependency_down(error: Transient) -> Response:
 
 
 _DOWN: Mapping[type[Transient], tuple[str, str]] = {
-    QueueUnavailable: ("queue-unavailable", "the queue does not answer; nothing was promised, post the events again"),
+    QueueUnavailable: ("queue-unavailable", "the queue does not answer; nothing was promised, send the request again"),
     ObjectStoreUnavailable: (
         "object-store-unavailable",
-        "the object store does not answer; nothing was promised, post the events again",
+        "the object store does not answer; nothing was promised, send the request again",
     ),
-    LandingBusy: ("landing-busy", "too many events wait to be landed; nothing was promised, post the events again"),
+    LandingBusy: ("landing-busy", "too many events wait to be landed; nothing was promised, send the request again"),
+    StateUnavailable: ("state-unavailable", "the state database does not answer; try again"),
     GraphUnavailable: ("graph-unavailable", "the graph does not answer; try again"),
     LakeUnavailable: ("lake-unavailable", "the lake does not answer; try again"),
 }

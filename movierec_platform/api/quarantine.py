@@ -1,6 +1,6 @@
 """/v1/quarantine: refused events, for those who run the platform: list, show, patch, redrive, discard."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -38,9 +38,12 @@ class _Selected(BaseModel):
     all: bool = False
 
 
-def blueprint(quarantine: Quarantine, redrive: Redrive) -> Blueprint:
-    """The routes over this quarantine."""
+def blueprint(redrive: Callable[[], Redrive]) -> Blueprint:
+    """The routes over this redrive and its quarantine, asked for at each request."""
     routes = Blueprint("quarantine", __name__, url_prefix="/v1/quarantine")
+
+    def quarantine() -> Quarantine:
+        return Quarantine(redrive().state)
 
     @routes.get("")
     def page() -> Response:
@@ -51,21 +54,21 @@ def blueprint(quarantine: Quarantine, redrive: Redrive) -> Blueprint:
                 one_argument("reason", "") or None, one_argument("since", ""), user_id_of(user) if user else None
             )
             statuses = statuses_named(one_argument("status", "held"))
-            found = quarantine.page(where, statuses, limit, one_argument("cursor", "") or None)
+            found = quarantine().page(where, statuses, limit, one_argument("cursor", "") or None)
         return _json(asdict(found))
 
     @routes.get("/<row_id>")
     def row(row_id: str) -> Response:
         with _problems():
-            found = quarantine.row(row_id)
-        return _json({**asdict(found), "history": [asdict(act) for act in quarantine.history(found)]})
+            found = quarantine().row(row_id)
+        return _json({**asdict(found), "history": [asdict(act) for act in quarantine().history(found)]})
 
     @routes.patch("/<row_id>")
     def patch(row_id: str) -> Response:
         force = flag("force")
         text = _body(MESSAGE_BYTES)
         with _problems():
-            patched = quarantine.patch(row_id, text, ACTOR, force)
+            patched = quarantine().patch(row_id, text, ACTOR, force)
         if not patched.stored and patched.refusal:
             detail = f"the gate would refuse it still: {patched.refusal.reason_code}, {patched.refusal.detail}"
             raise Problem(422, "gate-refuses", f"{detail}; nothing was stored (force=true stores it)")
@@ -73,11 +76,11 @@ def blueprint(quarantine: Quarantine, redrive: Redrive) -> Blueprint:
 
     @routes.post("/redrive")
     def send_again() -> Response:
-        return _outcome("redriven", redrive.redrive(_selection(quarantine), ACTOR))
+        return _outcome("redriven", redrive().redrive(_selection(quarantine()), ACTOR))
 
     @routes.post("/discard")
     def discard() -> Response:
-        return _outcome("discarded", quarantine.discard(_selection(quarantine), ACTOR))
+        return _outcome("discarded", quarantine().discard(_selection(quarantine()), ACTOR))
 
     return routes
 

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from movierec_platform.api.errors import answer_errors
-from movierec_platform.errors import GraphUnavailable, LakeUnavailable, StateUnavailable, UsageError
+from movierec_platform.errors import DagsterUnavailable, GraphUnavailable, LakeUnavailable, StateUnavailable, UsageError
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,8 @@ def test_a_defect_is_a_500_whose_traceback_is_in_the_log_only(caplog):
     [
         (GraphUnavailable("bolt://10.0.0.1 refused"), "graph-unavailable"),
         (LakeUnavailable("s3://10.0.0.1 refused"), "lake-unavailable"),
-        (StateUnavailable("postgres://10.0.0.1 refused"), "unavailable"),
+        (StateUnavailable("postgres://10.0.0.1 refused"), "state-unavailable"),
+        (DagsterUnavailable("http://10.0.0.1 refused"), "unavailable"),
         (UsageError("10.0.0.1 refuses NEO4J_PASSWORD"), "misconfigured"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic import SecretStr
 
 from movierec_platform.adapters.quarantine import Refusal
 from movierec_platform.adapters.queues import open_queue
@@ -47,6 +48,16 @@ def unchanged(settings, tmp_path_factory):
     yield app.test_client(), state
     services_of(app).close()
     state.close()
+
+
+def test_without_the_state_database_events_are_landed_and_only_the_quarantine_is_away(fresh_settings, closed_port):
+    away = SecretStr(f"postgresql://me:opens-nothing@127.0.0.1:{closed_port}/none")
+    app = create_app(fresh_settings.model_copy(update={"state_url": away}))
+    client = app.test_client()
+    assert client.post("/ingest", json=GOOD).status_code == 202
+    answer = client.get("/v1/quarantine")
+    assert (answer.status_code, answer.json["type"]) == (503, "/problems/state-unavailable")
+    services_of(app).close()
 
 
 def statuses(state: State) -> dict[str, str]:
