@@ -112,8 +112,6 @@ def _work(
     except MovierecError as error:
         print(f"movierec: {error}", file=sys.stderr)
         sys.exit(3 if isinstance(error, Transient) else 2)
-    # A request waits for the thread that reads its history; at Python's 5 ms a switch, eight at once lose a third.
-    sys.setswitchinterval(0.0005)
     threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
     SlowClients(settings.api_port, settings.request_timeout_s).start()
     try:
