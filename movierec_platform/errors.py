@@ -9,6 +9,7 @@
     │   │   ├── NotFound       there is nothing by that name                                        (HTTP 404)
     │   │   └── Conflict       it is there, but in a state in which that cannot be done             (HTTP 409)
     │   ├── CheckFailed        a check ran and its answer is no                         (CLI exit 1)
+    │   │   └── PromotionRefused   rows that failed a blocking check stay out of the lake's tables
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
     │   ├── LeaseHeld          another process holds the lease
     │   └── LeaseLost          the lease is not this process's any more: it must not go on
@@ -22,6 +23,9 @@
         ├── ServerFailed       a server of the local stack died or did not become ready
         └── DagsterUnavailable
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class MovierecError(Exception):
@@ -50,6 +54,17 @@ class Conflict(UsageError):
 
 class CheckFailed(Terminal):
     """A check ran and its answer is no."""
+
+
+class PromotionRefused(CheckFailed):
+    """Rows that failed a blocking check stay out of the lake's tables.
+
+    `findings` has what every check found, as `domain.findings.Finding`.
+    """
+
+    def __init__(self, message: str, findings: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
 
 
 class NotPublished(Terminal):

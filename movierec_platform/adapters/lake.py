@@ -1,27 +1,53 @@
-"""The lake: Delta tables on S3. A write is one commit: readers see the table before it or after it, never between.
+"""The lake: Delta tables on S3. A promotion is one commit: readers see the table before it or after it, never between.
 
-Of two writers of a table one commits, the other gets LakeUnavailable and may try again (commits are conditional puts).
-Calls time out after 30 s without an answer. Files that no version of the last week uses are removed as tables are
-rewritten. Every failure is LakeUnavailable, also that of reading a table that nobody has written.
+Rows are staged first: written as Parquet beside the table, where no reader sees them, to be checked, and then promoted
+or dropped. What a killed writer staged is removed by `maintain`. Of two promotions of one partition the later one
+stands. Calls time out after 30 s without an answer. Every failure is LakeUnavailable, also that of reading a table that
+nobody has written.
 """
 
+import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+import time
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction, create_table_with_add_actions
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from movierec_platform.config import Settings
 from movierec_platform.errors import LakeUnavailable
 
-KEPT_HOURS = 7 * 24
+ROW_GROUP_ROWS = 128 * 1024
+_KEPT_LOG = {"delta.logRetentionDuration": "interval 36500 days"}
+"""The log is small, and `as_of_ms` needs it."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 Filter = tuple[str, str, Any]
 """(column, one of = != < > <= >= in, value), as Delta and pyarrow take it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Rows that are written beside a table and not yet in it."""
+
+    table: str
+    schema: pa.Schema
+    """With the partition column, which the file lacks."""
+    partition: tuple[str, str] | None
+    file: AddAction
+    rows: int
 
 
 class Lake:
@@ -31,28 +57,92 @@ class Lake:
         self._root = settings.lake_url
         self._options = _storage_options(settings)
 
-    def write(self, table: str, rows: pa.Table, partition: tuple[str, str] | None = None) -> int:
-        """The table holds these rows and no others, or this partition of it does; returns how many.
+    def stage(
+        self,
+        table: str,
+        batches: Iterable[pa.RecordBatch | pa.Table],
+        schema: pa.Schema,
+        partition: tuple[str, str] | None = None,
+        label: str = "part",
+    ) -> Staged:
+        """These rows, written where no reader sees them; memory holds one batch at a time.
 
-        A partition is (column, value): every row has that value in that column, other partitions stay as they are.
+        A partition is (column, value): the rows are all of it, and may lack that column. `label` (letters, digits and
+        dashes) can be read again by `labels` once the rows are promoted.
         """
+        column, value = partition or ("", "")
+        held = pa.schema([field for field in schema if field.name != column])
         with _errors(table):
-            if partition is None:
-                write_deltalake(
-                    self._uri(table), rows, mode="overwrite", schema_mode="overwrite", storage_options=self._options
-                )
-            else:
-                column, value = partition
-                write_deltalake(
-                    self._uri(table),
-                    rows,
-                    mode="overwrite",
-                    partition_by=[column],
-                    predicate=_equals(column, value) if self.exists(table) else None,
-                    storage_options=self._options,
-                )
-            self._open(table).vacuum(retention_hours=KEPT_HOURS, dry_run=False)
-        return int(rows.num_rows)
+            files = self._files(table)
+            name = f"{f'{column}={value}/' if partition else ''}{label}-{uuid.uuid4()}.parquet"
+            rows = 0
+            with (
+                files.open_output_stream(name) as stream,
+                pq.ParquetWriter(stream, held, compression="zstd") as writer,
+            ):
+                for batch in batches:
+                    whole = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
+                    writer.write_table(whole.select(held.names).cast(held), row_group_size=ROW_GROUP_ROWS)
+                    rows += whole.num_rows
+            added = AddAction(
+                path=name,
+                size=files.get_file_info(name).size,
+                partition_values={column: value} if partition else {},
+                modification_time=time.time_ns() // 1_000_000,
+                data_change=True,
+                stats=json.dumps({"numRecords": rows}),
+            )
+        return Staged(table, schema if not partition else _with_column(schema, column), partition, added, rows)
+
+    def staged_batches(self, staged: Staged, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The staged rows in the order in which they were given, without the partition column."""
+        with _errors(staged.table):
+            file = ds.dataset(staged.file.path, filesystem=self._files(staged.table), format="parquet")
+            yield from _batches(file, columns)
+
+    def promote(self, staged: Staged) -> int:
+        """The table, or the partition of it, holds the staged rows and no others; returns how many."""
+        schema = Schema.from_arrow(staged.schema)
+        partition_by = [staged.partition[0]] if staged.partition else None
+        retry = Retrying(
+            retry=retry_if_exception_type(CommitFailedError),
+            stop=stop_after_attempt(5),
+            wait=wait_random_exponential(multiplier=0.05, max=1),
+            reraise=True,
+        )
+        with _errors(staged.table):
+            for attempt in retry:
+                with attempt:
+                    if not self.exists(staged.table):
+                        create_table_with_add_actions(
+                            self._uri(staged.table),
+                            schema,
+                            [staged.file],
+                            mode="error",
+                            partition_by=partition_by,
+                            configuration=_KEPT_LOG,
+                            storage_options=self._options,
+                        )
+                    else:
+                        self._open(staged.table).create_write_transaction(
+                            [staged.file],
+                            mode="overwrite",
+                            schema=schema,
+                            partition_by=partition_by,
+                            partition_filters=[(staged.partition[0], "=", staged.partition[1])]
+                            if staged.partition
+                            else None,
+                        )
+        return staged.rows
+
+    def drop_staged(self, staged: Staged) -> None:
+        """The staged rows are gone; the table was never touched."""
+        with _errors(staged.table):
+            self._files(staged.table).delete_file(staged.file.path)
+
+    def write(self, table: str, rows: pa.Table, partition: tuple[str, str] | None = None) -> int:
+        """Stages and promotes in one, where nothing is to be checked between; returns how many rows."""
+        return self.promote(self.stage(table, [rows], rows.schema, partition))
 
     def read(
         self, table: str, columns: Sequence[str] | None = None, filters: Sequence[Filter] | None = None
@@ -64,6 +154,23 @@ class Lake:
                 columns=None if columns is None else list(columns), filters=None if filters is None else list(filters)
             )
 
+    def batches(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        where: ds.Expression | None = None,
+        as_of_ms: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows for which the expression holds, a batch at a time (64 Ki rows at most), in no order.
+
+        `as_of_ms` (epoch ms) reads the table as it was then; LakeUnavailable if there was none.
+        """
+        with _errors(table):
+            opened = self._open(table)
+            if as_of_ms is not None:
+                opened.load_as_version(datetime.fromtimestamp(as_of_ms / 1000, tz=timezone.utc))
+            yield from _batches(opened.to_pyarrow_dataset(), columns, where)
+
     def exists(self, table: str) -> bool:
         """Whether anybody has written the table."""
         with _errors(table):
@@ -71,10 +178,16 @@ class Lake:
 
     def partitions(self, table: str, column: str) -> list[str]:
         """The values of the partition column, ascending; [] for a table that nobody has written."""
+        return sorted(self.labels(table, column))
+
+    def labels(self, table: str, column: str) -> dict[str, str]:
+        """For each value of the partition column, the label that its rows were staged with."""
         if not self.exists(table):
-            return []
+            return {}
         with _errors(table):
-            return sorted({partition[column] for partition in self._open(table).partitions()})
+            added = pa.table(self._open(table).get_add_actions(flatten=True)).to_pylist()
+        names = ((one[f"partition.{column}"], one["path"].rpartition("/")[2]) for one in added)
+        return {value: name[: -len(f"-{uuid.UUID(int=0)}.parquet")] for value, name in names}
 
     def drop_partitions(self, table: str, column: str, values: Collection[str]) -> None:
         """The table has no rows with these values in its partition column."""
@@ -82,11 +195,43 @@ class Lake:
             for value in values:
                 self._open(table).delete(_equals(column, value))
 
+    def maintain(self, table: str, kept_hours: int) -> int:
+        """Files that no version of the last `kept_hours` uses are gone, also staged ones; returns how many.
+
+        The log gets a checkpoint, so that opening the table stays fast.
+        """
+        with _errors(table):
+            opened = self._open(table)
+            removed = opened.vacuum(
+                retention_hours=kept_hours, dry_run=False, enforce_retention_duration=False, full=True
+            )
+            opened.create_checkpoint()
+            return len(removed)
+
     def _open(self, table: str) -> DeltaTable:
         return DeltaTable(self._uri(table), storage_options=self._options)
 
+    def _files(self, table: str) -> pafs.FileSystem:
+        return pafs.PyFileSystem(DeltaStorageHandler(self._uri(table), self._options))
+
     def _uri(self, table: str) -> str:
         return f"{self._root}/{table}"
+
+
+def _batches(
+    source: ds.Dataset, columns: Sequence[str] | None, where: ds.Expression | None = None
+) -> Iterator[pa.RecordBatch]:
+    yield from source.to_batches(
+        columns=None if columns is None else list(columns),
+        filter=where,
+        batch_size=64 * 1024,
+        batch_readahead=4,
+        fragment_readahead=1,
+    )
+
+
+def _with_column(schema: pa.Schema, column: str) -> pa.Schema:
+    return schema if column in schema.names else schema.append(pa.field(column, pa.string()))
 
 
 def _equals(column: str, value: str) -> str:
