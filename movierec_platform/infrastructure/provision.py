@@ -1,4 +1,8 @@
-"""The bucket and the queues that the platform needs. Safe to run again: what exists is kept, with its contents."""
+"""The bucket and the queues that the platform needs. Safe to run again: what exists is kept, with its contents.
+
+Raw objects are never deleted. Those that are large enough to gain by it move to colder storage after a month; they can
+be read there as before. Reading costs more than it saves for whoever replays or verifies all history every day.
+"""
 
 import json
 from collections.abc import Iterator
@@ -11,10 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from movierec_platform.adapters.aws import s3_client, sqs_client
 from movierec_platform.config import Settings
+from movierec_platform.domain.envelope import RAW_PREFIX
 from movierec_platform.errors import ObjectStoreUnavailable, QueueUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.literals import BucketLocationConstraintType
+    from mypy_boto3_s3.type_defs import LifecycleRuleTypeDef
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
@@ -23,6 +29,21 @@ MAX_RECEIVES = 5
 """Receives of one message without its deletion; then it is poison and moves to the dead-letter queue."""
 RETENTION_S = 14 * 24 * 3600
 """How long SQS keeps a message: the longest that it offers."""
+LIFECYCLE: "tuple[LifecycleRuleTypeDef, ...]" = (
+    {
+        "ID": "movierec-raw-to-colder-storage",
+        "Status": "Enabled",
+        # S3 bills a smaller object there as if it had 128 KiB.
+        "Filter": {"And": {"Prefix": RAW_PREFIX, "ObjectSizeGreaterThan": 128 * 1024}},
+        "Transitions": [{"Days": 30, "StorageClass": "GLACIER_IR"}],
+    },
+    {
+        "ID": "movierec-unfinished-uploads",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +59,11 @@ class Resources:
 def provision(settings: Settings, prefix: str = PREFIX) -> Resources:
     """The bucket of the settings and the queues `<prefix>-raw`, `-clean` and `-dlq` exist, with redrive to the last.
 
+    The bucket has the rules of LIFECYCLE beside those that it had.
     Raises ObjectStoreUnavailable or QueueUnavailable, also where the account does not allow it.
     """
     _make_bucket(settings)
+    _set_lifecycle(settings)
     sqs = sqs_client(settings)
     hidden: dict[QueueAttributeNameType, str] = {"VisibilityTimeout": str(settings.visibility_timeout_s)}
     dlq_url = _make_queue(sqs, f"{prefix}-dlq", hidden)
@@ -79,6 +102,27 @@ def _make_bucket(settings: Settings) -> None:
         return
     except (ClientError, BotoCoreError) as error:
         raise ObjectStoreUnavailable(f"s3://{settings.bucket} cannot be made: {error}") from error
+
+
+def _set_lifecycle(settings: Settings) -> None:
+    s3 = s3_client(settings)
+    ours = {rule["ID"] for rule in LIFECYCLE}
+    try:
+        kept = [
+            rule
+            for rule in s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
+            if rule.get("ID") not in ours
+        ]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise ObjectStoreUnavailable(f"the lifecycle of s3://{settings.bucket}: {error}") from error
+        kept = []
+    try:
+        s3.put_bucket_lifecycle_configuration(
+            Bucket=settings.bucket, LifecycleConfiguration={"Rules": [*kept, *LIFECYCLE]}
+        )
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectStoreUnavailable(f"the lifecycle of s3://{settings.bucket}: {error}") from error
 
 
 def _make_queue(sqs: "SQSClient", name: str, attributes: "dict[QueueAttributeNameType, str]") -> str:

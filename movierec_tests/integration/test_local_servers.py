@@ -16,12 +16,12 @@ import psutil
 import pytest
 from neo4j.exceptions import ClientError
 
-from movierec_platform.adapters.aws import sqs_client
+from movierec_platform.adapters.aws import s3_client, sqs_client
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
 from movierec_platform.config import Settings
 from movierec_platform.errors import ServerFailed, UsageError
-from movierec_platform.infrastructure.provision import provision
+from movierec_platform.infrastructure.provision import LIFECYCLE, provision
 from movierec_platform.local.aws import AwsServer
 from movierec_platform.local.graph import DATABASE, USER, GraphServer
 from movierec_platform.local.ports import Ports
@@ -264,6 +264,21 @@ def test_provision_again_keeps_messages_and_updates_attributes(fresh_settings: S
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])["Attributes"]
         assert found["VisibilityTimeout"] == "77"
     assert [message.body for message in open_queue(fresh_settings, "raw").receive()] == ["kept"]
+
+
+def test_provision_again_keeps_other_lifecycle_rules(fresh_settings: Settings) -> None:
+    s3 = s3_client(fresh_settings)
+    where = {"Bucket": fresh_settings.bucket}
+    ours = s3.get_bucket_lifecycle_configuration(**where)["Rules"]
+    assert [rule["ID"] for rule in ours] == [rule["ID"] for rule in LIFECYCLE]
+    logs = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 9}}
+    stale = {**LIFECYCLE[0], "Status": "Disabled"}
+    s3.put_bucket_lifecycle_configuration(**where, LifecycleConfiguration={"Rules": [stale, logs]})
+    for _ in range(2):
+        provision(fresh_settings, prefix=fresh_settings.bucket)
+        found = {rule["ID"]: rule for rule in s3.get_bucket_lifecycle_configuration(**where)["Rules"]}
+        assert sorted(found) == sorted(["logs", *(rule["ID"] for rule in LIFECYCLE)])
+        assert found[LIFECYCLE[0]["ID"]]["Status"] == "Enabled"
 
 
 def test_a_message_received_five_times_moves_to_the_dead_letter_queue(fresh_settings: Settings) -> None:
