@@ -39,8 +39,13 @@ def test_runs_are_in_postgres_and_their_output_is_in_s3(
     shutil.copyfile(Path(next(iter(deploy.__path__))) / "dagster.yaml", tmp_path / "dagster.yaml")
     (tmp_path / "talking.py").write_text(JOB)
     url = postgres_server.new_database()
-    environment = {**os.environ, **variables_of(fresh_settings), "DAGSTER_HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)}
-    environment["DAGSTER_POSTGRES_URL"] = url.replace("postgresql://", "postgresql+psycopg2://")
+    environment = {
+        **os.environ,
+        **variables_of(fresh_settings),
+        "DAGSTER_HOME": str(tmp_path),
+        "DAGSTER_POSTGRES_URL": url.replace("postgresql://", "postgresql+psycopg2://"),
+        "PYTHONPATH": str(tmp_path),
+    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
