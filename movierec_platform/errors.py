@@ -19,6 +19,7 @@
         ├── ObjectStoreUnavailable
         ├── GraphUnavailable
         ├── LakeUnavailable
+        ├── SourceUnavailable  the server that an archive is downloaded from
         ├── StateUnavailable
         ├── ServerFailed       a server of the local stack died or did not become ready
         └── DagsterUnavailable
@@ -101,6 +102,10 @@ class GraphUnavailable(Transient):
 
 class LakeUnavailable(Transient):
     """The lake's tables cannot be read or written."""
+
+
+class SourceUnavailable(Transient):
+    """The server that an archive is downloaded from does not answer, or stopped halfway."""
 
 
 class StateUnavailable(Transient):

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -65,7 +65,7 @@ class Lake:
         partition: tuple[str, str] | None = None,
         label: str = "part",
     ) -> Staged:
-        """These rows, written where no reader sees them; memory holds one batch at a time.
+        """These rows, written where no reader sees them; memory holds one batch at a time. If they fail, none is.
 
         A partition is (column, value): the rows are all of it, and may lack that column. `label` (letters, digits and
         dashes) can be read again by `labels` once the rows are promoted.
@@ -76,14 +76,18 @@ class Lake:
             files = self._files(table)
             name = f"{f'{column}={value}/' if partition else ''}{label}-{uuid.uuid4()}.parquet"
             rows = 0
-            with (
-                files.open_output_stream(name) as stream,
-                pq.ParquetWriter(stream, held, compression="zstd") as writer,
-            ):
-                for batch in batches:
-                    whole = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-                    writer.write_table(whole.select(held.names).cast(held), row_group_size=ROW_GROUP_ROWS)
-                    rows += whole.num_rows
+            with ExitStack() as on_failure:
+                # Closing the stream stores what was written before the batches failed.
+                on_failure.callback(_delete, files, name)
+                with (
+                    files.open_output_stream(name) as stream,
+                    pq.ParquetWriter(stream, held, compression="zstd") as writer,
+                ):
+                    for batch in batches:
+                        whole = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
+                        writer.write_table(whole.select(held.names).cast(held), row_group_size=ROW_GROUP_ROWS)
+                        rows += whole.num_rows
+                on_failure.pop_all()
             added = AddAction(
                 path=name,
                 size=files.get_file_info(name).size,
@@ -184,12 +188,16 @@ class Lake:
 
     def labels(self, table: str, column: str) -> dict[str, str]:
         """For each value of the partition column, the label that its rows were staged with."""
-        if not self.exists(table):
-            return {}
-        with _errors(table):
-            added = pa.table(self._open(table).get_add_actions(flatten=True)).to_pylist()
-        names = ((one[f"partition.{column}"], one["path"].rpartition("/")[2]) for one in added)
-        return {value: name[: -len(f"-{uuid.UUID(int=0)}.parquet")] for value, name in names}
+        return {one[f"partition.{column}"]: _label(one["path"]) for one in self._added(table)}
+
+    def label(self, table: str) -> str | None:
+        """The label that the rows of a table without partitions were staged with; None if nobody has written it."""
+        names = [one["path"] for one in self._added(table)]
+        return _label(names[0]) if len(names) == 1 else None
+
+    def rows(self, table: str) -> int:
+        """How many rows the table has; 0 if nobody has written it."""
+        return sum(one["num_records"] for one in self._added(table))
 
     def drop_partitions(self, table: str, column: str, values: Collection[str]) -> None:
         """The table has no rows with these values in its partition column."""
@@ -209,6 +217,13 @@ class Lake:
             )
             opened.create_checkpoint()
             return len(removed)
+
+    def _added(self, table: str) -> list[dict[str, Any]]:
+        """One entry per file of the table."""
+        if not self.exists(table):
+            return []
+        with _errors(table):
+            return list(pa.table(self._open(table).get_add_actions(flatten=True)).to_pylist())
 
     def _open(self, table: str) -> DeltaTable:
         return DeltaTable(self._uri(table), storage_options=self._options)
@@ -230,6 +245,16 @@ def _batches(
         batch_readahead=4,
         fragment_readahead=1,
     )
+
+
+def _label(path: str) -> str:
+    """Of the file at this path within a table, the label that it was staged with."""
+    return path.rpartition("/")[2][: -len(f"-{uuid.UUID(int=0)}.parquet")]
+
+
+def _delete(files: pafs.FileSystem, name: str) -> None:
+    with suppress(OSError):  # it may not be there, and the failure that comes first is the one to tell
+        files.delete_file(name)
 
 
 def _with_column(schema: pa.Schema, column: str) -> pa.Schema:
