@@ -64,6 +64,12 @@ def next_version(digest: str, newest: str | None, now: datetime) -> str:
     return f"{max(now.astimezone(timezone.utc), soonest).strftime(_TIME)}-{digest[:8]}"
 
 
+def made_at_ms(version: str) -> int:
+    """When a version was made, in epoch ms: its name tells."""
+    made = datetime.strptime(version.partition("-")[0], _TIME).replace(tzinfo=timezone.utc)
+    return int(made.timestamp() * 1000)
+
+
 def visible(interactions: pa.Table) -> pa.ChunkedArray:
     """For each row, whether the pair counts as seen: seen_at_ms > retracted_at_ms, as PairState.visible."""
     never_retracted = pc.fill_null(interactions["retracted_at_ms"], -1)
