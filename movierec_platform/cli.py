@@ -37,8 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 quarantine_app = typer.Typer(no_args_is_help=True, help="Look at the events that the gate or the graph refused.")
+rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, what was lost.")
 serve_app = typer.Typer(no_args_is_help=True, help="Run one server in the foreground (what `up` starts for you).")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(rebuild_app, name="rebuild")
 app.add_typer(serve_app, name="serve")
 
 out = Console(highlight=False, soft_wrap=True)
@@ -345,6 +347,53 @@ def replay(
     since_ms = epoch_ms(since)
     count = put_back(_settings(home), since_ms)
     out.print(f"{count} objects received since {_moment(since_ms)} are on the raw queue again")
+
+
+@rebuild_app.command("graph")
+def rebuild_graph(
+    as_of: Annotated[
+        str | None, typer.Option(help="Make it as it would have been then (ISO-8601); without it, as it is now.")
+    ] = None,
+    files: Annotated[
+        Path | None, typer.Option(help="Write files for neo4j-admin into this folder instead, and print its command.")
+    ] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Make the whole graph from the lake, in an empty database, by its fastest way in.
+
+    Killed at any time, it is finished by running it again. The graph ingest rests meanwhile: what lands waits in the
+    queue. With --files, for a Neo4j that is not running: run the printed command, start Neo4j, then run this again
+    without --files, which adds the constraints.
+    """
+    from movierec_platform.local.progress import phases
+    from movierec_platform.services.rebuild import rebuild
+    from movierec_platform.services.rebuild_files import write_files
+
+    settings = _settings(home)
+    as_of_ms = None if as_of is None else epoch_ms(as_of)
+    now_ms = time.time_ns() // 1_000_000
+    if files is not None:
+        with phases(err) as advance:
+            command = write_files(settings, files, as_of_ms, now_ms, advance)
+        print(json.dumps({"command": command}) if as_json else command)
+        return
+    with phases(err) as advance:
+        rebuilt = rebuild(settings, as_of_ms, now_ms, advance, on_wait=err.print)
+    if as_json:
+        print(json.dumps(asdict(rebuilt)))
+        return
+    out.print(
+        f"the graph stands as of {_moment(rebuilt.as_of_ms)}, by {rebuilt.way}: {rebuilt.movies} movies, "
+        f"{rebuilt.users} users, {rebuilt.pairs} pairs"
+    )
+    if rebuilt.version:
+        before = f"; before it {rebuilt.previous}" if rebuilt.previous else ""
+        out.print(f"it publishes similarity {rebuilt.version}, {rebuilt.similarity_edges} edges{before}")
+    else:
+        out.print("the lake keeps no similarity from before then: nothing is published until `movierec nightly`")
+    if rebuilt.resumed:
+        out.print("it had been interrupted: `movierec verify` tells whether the ingest came between")
 
 
 @serve_app.command("api")

@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     neo4j_user: str = _named("NEO4J_USER", default="neo4j", meaning="the graph's user")
     neo4j_password: SecretStr = _named("NEO4J_PASSWORD", default=SecretStr(""), meaning="that user's password")
     neo4j_database: str = _named("NEO4J_DATABASE", default="neo4j", meaning="name of the graph's database")
+    graph_http_url: str = Field(
+        "",
+        description="HTTP address of that graph where it is ArcadeDB: a rebuild loads in bulk there; empty: over Bolt",
+    )
 
     aws_endpoint_url: str | None = _named(
         "AWS_ENDPOINT_URL", default=None, meaning="an emulator's address; unset on AWS"

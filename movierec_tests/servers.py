@@ -61,6 +61,7 @@ def settings(aws_server: AwsServer, graph_server: GraphServer, tmp_path_factory:
             "neo4j_user": USER,
             "neo4j_password": SecretStr(graph_server.password),
             "neo4j_database": DATABASE,
+            "graph_http_url": graph_server.http_url,
         }
     )
 

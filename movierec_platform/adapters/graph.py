@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import neo4j
 from neo4j.exceptions import AuthError, ConstraintError, DriverError, Neo4jError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-from typing_extensions import LiteralString
+from typing_extensions import LiteralString, Self
 
 from movierec_platform.config import Settings
 from movierec_platform.domain.registers import UNSEEN, Pair, PairState
@@ -68,7 +68,7 @@ class Graph:
         self._database = database
 
     @classmethod
-    def open(cls, settings: Settings, retry_s: float = RETRY_S) -> "Graph":
+    def open(cls, settings: Settings, retry_s: float = RETRY_S) -> Self:
         """The graph that the settings name; `retry_s` bounds the retries of a transaction."""
         with _errors():
             driver = neo4j.GraphDatabase.driver(
@@ -82,7 +82,7 @@ class Graph:
             )
         return cls(driver, settings.neo4j_database)
 
-    def __enter__(self) -> "Graph":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -149,11 +149,15 @@ class Lake:
         return self.promote(self.stage(table, [rows], rows.schema, partition))
 
     def read(
-        self, table: str, columns: Sequence[str] | None = None, filters: Sequence[Filter] | None = None
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        filters: Sequence[Filter] | None = None,
+        as_of_ms: int | None = None,
     ) -> pa.Table:
-        """The rows that pass all filters, in no order."""
+        """The rows that pass all filters, in no order; `as_of_ms` as `batches`."""
         with _errors(table):
-            opened = self._open(table)
+            opened = self._open(table, as_of_ms)
             return opened.to_pyarrow_table(
                 columns=None if columns is None else list(columns), filters=None if filters is None else list(filters)
             )
@@ -170,9 +174,7 @@ class Lake:
         `as_of_ms` (epoch ms) reads the table as it was then; if `exists` says that there was none, its first version.
         """
         with _errors(table):
-            opened = self._open(table)
-            if as_of_ms is not None:
-                opened.load_as_version(datetime.fromtimestamp(as_of_ms / 1000, tz=timezone.utc))
+            opened = self._open(table, as_of_ms)
             yield from _batches(opened.to_pyarrow_dataset(), columns, where)
 
     def exists(self, table: str, as_of_ms: int | None = None) -> bool:
@@ -225,8 +227,11 @@ class Lake:
         with _errors(table):
             return list(pa.table(self._open(table).get_add_actions(flatten=True)).to_pylist())
 
-    def _open(self, table: str) -> DeltaTable:
-        return DeltaTable(self._uri(table), storage_options=self._options)
+    def _open(self, table: str, as_of_ms: int | None = None) -> DeltaTable:
+        opened = DeltaTable(self._uri(table), storage_options=self._options)
+        if as_of_ms is not None:
+            opened.load_as_version(datetime.fromtimestamp(as_of_ms / 1000, tz=timezone.utc))
+        return opened
 
     def _files(self, table: str) -> pafs.FileSystem:
         return pafs.PyFileSystem(DeltaStorageHandler(self._uri(table), self._options))

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from movierec_platform.config import Settings
 from movierec_platform.domain.drains import FREE, LeaseView
 from movierec_platform.errors import LeaseHeld, LeaseLost
 
@@ -83,6 +84,15 @@ class FileLease:
         if not released_at:
             return LeaseView(None, last_work_s, lost_by=owner or None)
         return LeaseView(None, last_work_s, released_by=owner, released_at_s=float(released_at))
+
+
+def open_lease(settings: Settings, queue: str, slot: int) -> Lease:
+    """Among all hosts that share a Postgres for the state, else among this host's processes."""
+    if settings.state_database_url.startswith("postgresql"):
+        from movierec_platform.adapters.postgres_leases import PostgresLease
+
+        return PostgresLease(settings.state_database_url, queue, slot)
+    return FileLease(settings.home / "leases", queue, slot)
 
 
 def _locked(file: int, kind: int = fcntl.LOCK_EX) -> bool:

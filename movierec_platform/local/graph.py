@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from movierec_platform.errors import ServerFailed
-from movierec_platform.local.ports import LOOPBACK
+from movierec_platform.local.ports import LOOPBACK, is_free
 from movierec_platform.local.server import Command, Server, http_status
 
 USER = "root"
@@ -61,6 +61,11 @@ class GraphServer(Server):
         return f"bolt://{self.host}:{self.port}"
 
     @property
+    def http_url(self) -> str:
+        """Of the bulk endpoint; known once it has started."""
+        return f"http://{self.host}:{self.http_port}"
+
+    @property
     def password(self) -> str:
         """Of the user `root`; made if there is none yet."""
         path = self._folder / "root.pw"
@@ -70,7 +75,8 @@ class GraphServer(Server):
         return path.read_text(encoding="utf-8").strip()
 
     def command(self) -> Command:
-        self.http_port = self._ports.take(0)
+        if not self.http_port or not is_free(self.http_port):  # started again, it is where stack.env says
+            self.http_port = self._ports.take(0)
         for name in ("databases", "log"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         _ = self.password

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -26,6 +26,21 @@ def progress(console: Console, what: str, total: int) -> Iterator[Callable[[int]
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def phases(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A function to call with (what is done, how much of it, of how much): a bar for each thing in turn."""
+    with ExitStack() as bars:
+        begun: dict[str, Callable[[int], None]] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in begun:
+                bars.close()
+                begun[what] = bars.enter_context(progress(console, what, total))
+            begun[what](done)
+
+        yield advance
 
 
 @contextmanager

@@ -64,6 +64,12 @@ def next_version(digest: str, newest: str | None, now: datetime) -> str:
     return f"{max(now.astimezone(timezone.utc), soonest).strftime(_TIME)}-{digest[:8]}"
 
 
+def made_at_ms(version: str) -> int:
+    """When a version was made, in epoch ms: its name tells."""
+    made = datetime.strptime(version.partition("-")[0], _TIME).replace(tzinfo=timezone.utc)
+    return int(made.timestamp() * 1000)
+
+
 def _table(version: str, edges: Edges) -> pa.Table:
     return pa.table(
         {

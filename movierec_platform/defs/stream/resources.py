@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from movierec_platform.adapters.leases import FileLease, Lease
+from movierec_platform.adapters.leases import Lease, open_lease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import QueueName, Queues
 from movierec_platform.adapters.state import State
@@ -26,13 +26,7 @@ class StreamResource(SettingsResource):
         return self.current().gate_slots if queue == "raw" else 1
 
     def lease(self, queue: QueueName, slot: int) -> Lease:
-        """Among all hosts that share a Postgres for the state, else among this host's processes."""
-        settings = self.current()
-        if settings.state_database_url.startswith("postgresql"):
-            from movierec_platform.adapters.postgres_leases import PostgresLease
-
-            return PostgresLease(settings.state_database_url, queue, slot)
-        return FileLease(settings.home / "leases", queue, slot)
+        return open_lease(self.current(), queue, slot)
 
     def policy(self) -> DrainPolicy:
         settings = self.current()

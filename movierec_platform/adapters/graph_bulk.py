@@ -1,0 +1,307 @@
+"""The graph while it is made whole in an empty database, with the fastest way in that the database offers.
+
+Over Bolt users are created with their edges in one transaction, and nothing is looked for that cannot be there.
+ArcadeDB behind `graph_http_url` takes them by its batch endpoint instead, which commits as it goes: what an interrupted
+batch left is removed before its users are written again. Nobody else may write meanwhile, or edges are lost.
+
+A node `(:Reconstruccion)` stands in the graph from the first step to the last and tells how far it is. Failures are
+GraphUnavailable, and UsageError when the graph refuses the credentials.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import neo4j
+import orjson
+import requests
+from typing_extensions import LiteralString
+
+from movierec_platform.adapters.graph import (
+    _CREATE_EDGE,
+    WRITE_ROWS,
+    Graph,
+    Publication,
+    SimilarityEdge,
+    _batches,
+    _run,
+)
+from movierec_platform.config import Settings
+from movierec_platform.domain.registers import Pair, PairState
+from movierec_platform.errors import GraphUnavailable, UsageError
+
+CONNECT_TIMEOUT_S = 3.0
+BATCH_TIMEOUT_S = 600.0
+POLL_S = 0.1
+EDGE_TYPES = ("VIO", "RETIRO", "SIMILAR")
+
+Histories = Sequence[tuple[Pair, PairState]]
+"""Pairs of whole users, by user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """How far an unfinished rebuild is: what the marker node holds."""
+
+    as_of_ms: int
+    as_of_given: bool
+    """Somebody asked for this moment; else it is that of the first start."""
+    expected_pairs: int = 0
+    movies: int = 0
+    """Of the catalogue, once it stands in the graph whole."""
+    last_user_id: int = 0
+    """Users up to this one are whole; those after it may have been begun."""
+    users: int = 0
+    pairs: int = 0
+    users_done: bool = False
+    versions: tuple[str, ...] = ()
+    """Similarity versions that stand in the graph whole."""
+
+
+class BulkGraph(Graph):
+    """A graph that is being made, over Bolt. Thread-safe."""
+
+    way: ClassVar[str] = "Bolt"
+    pairs_at_once: ClassVar[int] = 20_000
+    """Pairs that one `create_users` is best given."""
+
+    def is_arcadedb(self) -> bool:
+        # Asked of the server itself: over Bolt it says that it is a Neo4j, so that drivers work.
+        return "ArcadeDB" in self._driver.get_server_info().agent
+
+    def nodes_by_label(self) -> dict[str, int]:
+        """How many nodes there are of each label, the most first."""
+        rows = self._read("MATCH (n) RETURN labels(n)[0] AS label, count(*) AS nodes ORDER BY nodes DESC")
+        return {str(label): nodes for label, nodes in rows}
+
+    def reconstruction(self) -> Reconstruction | None:
+        """The rebuild that was begun and not finished."""
+        rows = self._read("MATCH (r:Reconstruccion) RETURN properties(r)")
+        if not rows:
+            return None
+        noted = {name: rows[0][0][name] for name in Reconstruction.__slots__}
+        return Reconstruction(**{**noted, "versions": tuple(noted["versions"])})
+
+    def note(self, reconstruction: Reconstruction) -> None:
+        """The graph tells that the rebuild is so far; the marker is made if there is none."""
+        self._write(_run, _NOTE, noted=_noted(reconstruction))
+
+    def prepare(self) -> None:
+        """Writing can begin: nothing that an interrupted rebuild has sent is under way any more."""
+        self.ensure_schema()
+
+    def create_users(self, histories: Histories, then: Reconstruction) -> None:
+        """These users, none of whom is there, stand in the graph with these pairs, and the rebuild is so far."""
+        self._write(_create_users, histories, _noted(then))
+
+    def drop_users_after(self, user_id: int) -> None:
+        """No user with a greater id is left."""
+        while self._write(_run, _DROP_USERS, after=user_id)[0][0]:
+            pass
+
+    def finish(self, publication: Publication | None) -> None:
+        """Readers use this publication, and the rebuild is over."""
+        self._write(_finish, publication)
+
+
+class ArcadeGraph(BulkGraph):
+    """The same through ArcadeDB's batch endpoint, many times as fast."""
+
+    way: ClassVar[str] = "the batch endpoint"
+    pairs_at_once: ClassVar[int] = 100_000
+
+    def __init__(self, driver: neo4j.Driver, database: str, endpoint: "BatchEndpoint") -> None:
+        super().__init__(driver, database)
+        self._endpoint = endpoint
+        self._rids: dict[int, str] = {}
+
+    def prepare(self) -> None:
+        super().prepare()
+        marker = [row[0] for row in self._read("MATCH (r:Reconstruccion) RETURN elementId(r)")]
+        self._endpoint.prepare(EDGE_TYPES, marker)
+
+    def create_users(self, histories: Histories, then: Reconstruction) -> None:
+        user_ids = list(dict.fromkeys(user_id for (user_id, _), _ in histories))
+        position = {user_id: number for number, user_id in enumerate(user_ids)}
+        rids = self._movie_rids()
+        lines = [orjson.dumps({"@type": "vertex", "@class": "Usuario", "id": user_id}) for user_id in user_ids]
+        for (user_id, movie_id), state in histories:
+            edge = _edge("VIO" if state.visible else "RETIRO", position[user_id], rids[movie_id])
+            edge.update((name, value) for name, value in _registers(state).items() if value is not None)
+            lines.append(orjson.dumps(edge))
+        self._endpoint.write(lines)
+        self.note(then)
+
+    def write_similarity(self, version: str, edges: Iterable[SimilarityEdge]) -> int:
+        rids = self._movie_rids()
+        written = 0
+        for batch in _batches(edges, self.pairs_at_once):
+            rows = [
+                {
+                    **_edge("SIMILAR", rids[source], rids[target]),
+                    "score": score,
+                    "rank": rank,
+                    "support": support,
+                    "version": version,
+                }
+                for source, target, score, rank, support in batch
+                if source in rids and target in rids
+            ]
+            self._endpoint.write([orjson.dumps(row) for row in rows])
+            written += len(rows)
+        return written
+
+    def _movie_rids(self) -> Mapping[int, str]:
+        """ArcadeDB's own id of each movie: what the endpoint calls a vertex that is there already."""
+        if not self._rids:
+            self._rids = dict(self._read("MATCH (m:Pelicula) RETURN m.id, elementId(m)"))
+        return self._rids
+
+
+class BatchEndpoint:
+    """`POST /api/v1/batch/DATABASE` of an ArcadeDB. Not atomic, and repeated it writes again: see the module."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.graph_http_url.rstrip("/")
+        self._database = settings.neo4j_database
+        self._session = requests.Session()
+        self._session.trust_env = False  # the password goes to this address: through no proxy, replaced by no netrc
+        self._session.auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+
+    def prepare(self, edge_types: Collection[str], marker: Collection[str]) -> None:
+        """The types are there and no batch is under way. UsageError if this is not the graph with that marker node."""
+        known = self._command("SELECT @rid AS rid FROM Reconstruccion")
+        if [row["rid"] for row in known] != list(marker):
+            raise UsageError(f"MOVIEREC_GRAPH_HTTP_URL ({self._url}) and NEO4J_URI lead to two graphs: set them to one")
+        for name in edge_types:
+            self._command(f"CREATE EDGE TYPE {name} IF NOT EXISTS")
+        self._wait_until_idle()
+        for name in edge_types:
+            # A server that was killed may have kept edges that no node knows of yet.
+            self._command(f"DELETE FROM {name} WHERE @out.@type IS NULL")  # noqa: S608
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """These vertices and edges are in the graph, the write-ahead log included."""
+        answer = self._post(f"batch/{self._database}?wal=true&refMode=ordinal", data=b"\n".join(lines))
+        _raise_unless_ok(answer)
+
+    def _wait_until_idle(self) -> None:
+        """What a client that was killed has sent is written to its end: a second batch is refused until then."""
+        deadline = time.monotonic() + BATCH_TIMEOUT_S
+        while True:
+            answer = self._post(f"batch/{self._database}", data=b"")
+            busy = answer.status_code == 500 and "DatabaseOperationException" in answer.text
+            if not busy or time.monotonic() > deadline:
+                return _raise_unless_ok(answer)
+            time.sleep(POLL_S)
+
+    def _command(self, statement: str) -> list[dict[str, Any]]:
+        answer = self._post(f"command/{self._database}", json={"language": "sql", "command": statement})
+        _raise_unless_ok(answer)
+        rows: list[dict[str, Any]] = answer.json()["result"]
+        return rows
+
+    def _post(self, path: str, **body: Any) -> requests.Response:
+        headers = {"Content-Type": "application/x-ndjson"} if "data" in body else {}
+        try:
+            return self._session.post(
+                f"{self._url}/api/v1/{path}", headers=headers, timeout=(CONNECT_TIMEOUT_S, BATCH_TIMEOUT_S), **body
+            )
+        except requests.RequestException as error:
+            raise GraphUnavailable(f"the graph at MOVIEREC_GRAPH_HTTP_URL does not answer: {error}") from error
+
+
+def open_bulk(settings: Settings) -> BulkGraph:
+    """The graph that the settings name, by its fastest way in. GraphUnavailable if it does not answer."""
+    graph = BulkGraph.open(settings)
+    try:
+        graph.ping()
+        if not settings.graph_http_url or not graph.is_arcadedb():
+            return graph
+    except BaseException:
+        graph.close()
+        raise
+    return ArcadeGraph(graph._driver, graph._database, BatchEndpoint(settings))
+
+
+_NOTE: LiteralString = "MERGE (r:Reconstruccion {name: 'graph'}) SET r += $noted"
+_DROP_USERS: LiteralString = """
+MATCH (u:Usuario) WHERE u.id > $after
+WITH u LIMIT 200
+DETACH DELETE u
+RETURN count(*)
+"""
+_CREATE_USERS: LiteralString = """
+UNWIND $users AS user
+CREATE (u:Usuario {id: user[0]})
+WITH u, user
+UNWIND user[1] AS row
+MATCH (m:Pelicula {id: row[1]})
+CREATE (u)-[e:VIO]->(m)
+SET e = {rating: row[2], rated_at_ms: row[3], event_id: row[4], seen_at_ms: row[5], retracted_at_ms: row[6]}
+"""
+_POINT: LiteralString = """
+MERGE (p:Publicacion {name: 'similarity'})
+SET p.version = $version, p.previous = $previous, p.published_at_ms = $published_at_ms
+"""
+
+
+def _create_users(transaction: neo4j.ManagedTransaction, histories: Histories, noted: Mapping[str, Any]) -> None:
+    visible: dict[int, list[list[Any]]] = {user_id: [] for (user_id, _), _ in histories}
+    retracted = []
+    for pair, state in histories:
+        row = [*pair, *_registers(state).values()]
+        visible[pair[0]].append(row) if state.visible else retracted.append(row)
+    for users in _statements(visible):
+        _run(transaction, _CREATE_USERS, users=users)
+    for rows in _batches(retracted, WRITE_ROWS):
+        _run(transaction, _CREATE_EDGE["RETIRO"], rows=rows)
+    _run(transaction, _NOTE, noted=noted)
+
+
+def _statements(visible: Mapping[int, list[list[Any]]]) -> Iterator[list[list[Any]]]:
+    """The users with their rows, as many in each statement as it should have rows."""
+    users: list[list[Any]] = []
+    rows = 0
+    for user_id, seen in visible.items():
+        if users and rows + len(seen) > WRITE_ROWS:
+            yield users
+            users, rows = [], 0
+        users.append([user_id, seen])
+        rows += len(seen) + 1
+    if users:
+        yield users
+
+
+def _finish(transaction: neo4j.ManagedTransaction, publication: Publication | None) -> None:
+    if publication is not None:
+        _run(transaction, _POINT, **asdict(publication))
+    _run(transaction, "MATCH (r:Reconstruccion) DELETE r")
+
+
+def _edge(name: str, start: int | str, end: int | str) -> dict[str, Any]:
+    return {"@type": "edge", "@class": name, "@from": start, "@to": end}
+
+
+def _registers(state: PairState) -> dict[str, Any]:
+    return {
+        "rating": state.rating,
+        "rated_at_ms": state.rated_at_ms,
+        "event_id": state.event_id,
+        "seen_at_ms": state.seen_at_ms,
+        "retracted_at_ms": state.retracted_at_ms,
+    }
+
+
+def _noted(reconstruction: Reconstruction) -> dict[str, Any]:
+    return {name: getattr(reconstruction, name) for name in Reconstruction.__slots__} | {
+        "versions": list(reconstruction.versions)
+    }
+
+
+def _raise_unless_ok(answer: requests.Response) -> None:
+    if answer.status_code in (401, 403):
+        raise UsageError("the graph refuses NEO4J_USER and NEO4J_PASSWORD: set those of this database")
+    if answer.status_code != 200:
+        raise GraphUnavailable(f"the graph's batch endpoint answers {answer.status_code}: {answer.text[:500]}")
