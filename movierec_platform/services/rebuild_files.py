@@ -13,10 +13,10 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.neo4j_import import ARRAY_DELIMITER, import_command, import_file
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.config import Settings
+from movierec_platform.domain.interactions import visible
 from movierec_platform.errors import UsageError
 from movierec_platform.services.catalog import catalog_table
 from movierec_platform.services.rebuild import EDGE, Progress, movies_of, similarity_edges, users_as_of, versions_of
-from movierec_platform.services.similarity import visible
 
 
 def write_files(settings: Settings, folder: Path, as_of_ms: int | None, now_ms: int, progress: Progress) -> str:
