@@ -17,7 +17,6 @@ COLUMNS = ["user_id", "movie_id", "rated_at_ms", "rating"]
 # Two odd constants of splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014). Multiplied
 # by odd numbers, ids of less than 32 bits practically never meet.
 _USER, _MOVIE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
-_ROWS_HELD = 2**20
 
 
 def pair_keys(batch: pa.RecordBatch) -> Keys:
@@ -45,12 +44,17 @@ class PairKeys:
 
 
 def superseded(
-    batches: Callable[[], Iterable[pa.RecordBatch]], repeated: Keys, rows: int, keys_at_once: int = 2**21
+    batches: Callable[[], Iterable[pa.RecordBatch]],
+    repeated: Keys,
+    rows: int,
+    keys_at_once: int = 2**21,
+    rows_held: int = 2**20,
 ) -> npt.NDArray[np.bool_]:
     """For each of the `rows`, whether another row of its pair counts instead, shape (rows,).
 
     The latest counts; of those at the same time the highest; of equal ones the last. `batches` gives the rows (columns
-    COLUMNS) from the beginning each time that it is called: once for each `keys_at_once` of the repeated keys.
+    COLUMNS) from the beginning each time that it is called: once for each `keys_at_once` of the repeated keys. A row
+    for each of those and about `rows_held` more are in memory.
     """
     lost = np.zeros(rows, np.bool_)
     for start in range(0, len(repeated), keys_at_once):
@@ -62,7 +66,7 @@ def superseded(
             columns = (batch[name].to_numpy()[found] for name in COLUMNS)
             held = tuple(map(np.concatenate, zip(held, (*columns, found + position), strict=True)))
             position += batch.num_rows
-            if len(held[0]) > 2 * settled + _ROWS_HELD:
+            if len(held[0]) > 2 * settled + rows_held:
                 held = _winners(held, lost)
                 settled = len(held[0])
         _winners(held, lost)
