@@ -59,27 +59,28 @@ def superseded(
     lost = np.zeros(rows, np.bool_)
     for start in range(0, len(repeated), keys_at_once):
         wanted = repeated[start : start + keys_at_once]
-        held, settled, position = _NOTHING, 0, 0
+        held: list[_Rows] = []
+        rows_now, settled, position = 0, 0, 0
         for batch in batches():
             at = np.searchsorted(wanted, keys := pair_keys(batch))
             found = np.flatnonzero(wanted[np.minimum(at, len(wanted) - 1)] == keys)
-            columns = (batch[name].to_numpy()[found] for name in COLUMNS)
-            held = tuple(map(np.concatenate, zip(held, (*columns, found + position), strict=True)))
+            held.append((*(batch[name].to_numpy()[found] for name in COLUMNS), found + position))
+            rows_now += len(found)
             position += batch.num_rows
-            if len(held[0]) > 2 * settled + rows_held:
-                held = _winners(held, lost)
-                settled = len(held[0])
+            if rows_now > 2 * settled + rows_held:
+                held = [_winners(held, lost)]
+                rows_now = settled = len(held[0][0])
         _winners(held, lost)
     return lost
 
 
 _Rows = tuple[npt.NDArray[Any], ...]
 """(user_id, movie_id, rated_at_ms, rating, position), each of shape (n,)"""
-_NOTHING: _Rows = tuple(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, np.float64, np.int64))
 
 
-def _winners(rows: _Rows, lost: npt.NDArray[np.bool_]) -> _Rows:
+def _winners(parts: Iterable[_Rows], lost: npt.NDArray[np.bool_]) -> _Rows:
     """The row of each pair that counts; the positions of the others are marked as lost."""
+    rows = tuple(map(np.concatenate, zip(*parts, strict=True)))
     user, movie, rated_at_ms, rating, position = rows
     order = np.lexsort((position, rating, rated_at_ms, movie, user))
     beaten = np.zeros(len(order), np.bool_)
