@@ -17,7 +17,6 @@ COLUMNS = ["user_id", "movie_id", "rated_at_ms", "rating"]
 # Two odd constants of splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014). Multiplied
 # by odd numbers, ids of less than 32 bits practically never meet.
 _USER, _MOVIE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
-_ROWS_HELD = 2**20
 
 
 def pair_keys(batch: pa.RecordBatch) -> Keys:
@@ -45,37 +44,43 @@ class PairKeys:
 
 
 def superseded(
-    batches: Callable[[], Iterable[pa.RecordBatch]], repeated: Keys, rows: int, keys_at_once: int = 2**21
+    batches: Callable[[], Iterable[pa.RecordBatch]],
+    repeated: Keys,
+    rows: int,
+    keys_at_once: int = 2**21,
+    rows_held: int = 2**20,
 ) -> npt.NDArray[np.bool_]:
     """For each of the `rows`, whether another row of its pair counts instead, shape (rows,).
 
     The latest counts; of those at the same time the highest; of equal ones the last. `batches` gives the rows (columns
-    COLUMNS) from the beginning each time that it is called: once for each `keys_at_once` of the repeated keys.
+    COLUMNS) from the beginning each time that it is called: once for each `keys_at_once` of the repeated keys. A row
+    for each of those and about `rows_held` more are in memory.
     """
     lost = np.zeros(rows, np.bool_)
     for start in range(0, len(repeated), keys_at_once):
         wanted = repeated[start : start + keys_at_once]
-        held, settled, position = _NOTHING, 0, 0
+        held: list[_Rows] = []
+        rows_now, settled, position = 0, 0, 0
         for batch in batches():
             at = np.searchsorted(wanted, keys := pair_keys(batch))
             found = np.flatnonzero(wanted[np.minimum(at, len(wanted) - 1)] == keys)
-            columns = (batch[name].to_numpy()[found] for name in COLUMNS)
-            held = tuple(map(np.concatenate, zip(held, (*columns, found + position), strict=True)))
+            held.append((*(batch[name].to_numpy()[found] for name in COLUMNS), found + position))
+            rows_now += len(found)
             position += batch.num_rows
-            if len(held[0]) > 2 * settled + _ROWS_HELD:
-                held = _winners(held, lost)
-                settled = len(held[0])
+            if rows_now > 2 * settled + rows_held:
+                held = [_winners(held, lost)]
+                rows_now = settled = len(held[0][0])
         _winners(held, lost)
     return lost
 
 
 _Rows = tuple[npt.NDArray[Any], ...]
 """(user_id, movie_id, rated_at_ms, rating, position), each of shape (n,)"""
-_NOTHING: _Rows = tuple(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, np.float64, np.int64))
 
 
-def _winners(rows: _Rows, lost: npt.NDArray[np.bool_]) -> _Rows:
+def _winners(parts: Iterable[_Rows], lost: npt.NDArray[np.bool_]) -> _Rows:
     """The row of each pair that counts; the positions of the others are marked as lost."""
+    rows = tuple(map(np.concatenate, zip(*parts, strict=True)))
     user, movie, rated_at_ms, rating, position = rows
     order = np.lexsort((position, rating, rated_at_ms, movie, user))
     beaten = np.zeros(len(order), np.bool_)

