@@ -80,8 +80,11 @@ class BulkGraph(Graph):
         rows = self._read("MATCH (r:Reconstruccion) RETURN properties(r)")
         if not rows:
             return None
-        noted = {name: rows[0][0][name] for name in Reconstruction.__slots__}
-        return Reconstruction(**{**noted, "versions": tuple(noted["versions"])})
+        noted: Mapping[str, Any] = rows[0][0]
+        versions = tuple(noted.get("versions") or ())  # imported from a file, an empty list is absent
+        return Reconstruction(
+            **{name: noted[name] for name in Reconstruction.__slots__ if name != "versions"}, versions=versions
+        )
 
     def note(self, reconstruction: Reconstruction) -> None:
         """The graph tells that the rebuild is so far; the marker is made if there is none."""
@@ -133,6 +136,11 @@ class ArcadeGraph(BulkGraph):
         self._endpoint.write(lines)
         self.note(then)
 
+    def drop_users_after(self, user_id: int) -> None:
+        super().drop_users_after(user_id)
+        for name in ("VIO", "RETIRO"):
+            self._endpoint.drop_loose_edges(name)
+
     def write_similarity(self, version: str, edges: Iterable[SimilarityEdge]) -> int:
         rids = self._movie_rids()
         written = 0
@@ -177,9 +185,10 @@ class BatchEndpoint:
         for name in edge_types:
             self._command(f"CREATE EDGE TYPE {name} IF NOT EXISTS")
         self._wait_until_idle()
-        for name in edge_types:
-            # A server that was killed may have kept edges that no node knows of yet.
-            self._command(f"DELETE FROM {name} WHERE @out.@type IS NULL")  # noqa: S608
+
+    def drop_loose_edges(self, edge_type: str) -> None:
+        """No edge of a node that is gone is left: a server killed in a batch has edges that no node knows of."""
+        self._command(f"DELETE FROM {edge_type} WHERE @out.@type IS NULL")  # noqa: S608
 
     def write(self, lines: Sequence[bytes]) -> None:
         """These vertices and edges are in the graph, the write-ahead log included."""
@@ -277,6 +286,7 @@ def _statements(visible: Mapping[int, list[list[Any]]]) -> Iterator[list[list[An
 def _finish(transaction: neo4j.ManagedTransaction, publication: Publication | None) -> None:
     if publication is not None:
         _run(transaction, _POINT, **asdict(publication))
+    _run(transaction, "MATCH (m:Pelicula) WHERE m.genres IS NULL SET m.genres = []")  # imported, as above
     _run(transaction, "MATCH (r:Reconstruccion) DELETE r")
 
 

@@ -100,12 +100,12 @@ def import_command(folder: Path, database: str) -> str:
         "database",
         "import",
         "full",
+        database,  # after --relationships it would be taken for one more file
         "--id-type=integer",
         f"--array-delimiter={ARRAY_DELIMITER}",
         "--multiline-fields=true",
         *(f"--nodes={name}={_path(folder, name)}" for name in NODES),
         *(f"--relationships={name}={_path(folder, name)}" for name in RELATIONSHIPS),
-        database,
     ]
     return shlex.join(arguments)
 
