@@ -178,6 +178,13 @@ class Lake:
                 return False
             return as_of_ms is None or int(self._open(table).history()[-1]["timestamp"]) <= as_of_ms
 
+    def count(self, table: str) -> int:
+        """How many rows the table has; 0 for one that nobody has written."""
+        if not self.exists(table):
+            return 0
+        with _errors(table):
+            return int(self._open(table).to_pyarrow_dataset().count_rows())
+
     def partitions(self, table: str, column: str) -> list[str]:
         """The values of the partition column, ascending; [] for a table that nobody has written."""
         return sorted(self.labels(table, column))

@@ -57,7 +57,7 @@ def fold_lake(lake: Lake, objects: ObjectStore) -> pa.Table:
 
 def fold_tables(lake: Lake) -> Iterator[pa.Table]:
     """The interactions as the lake's own tables give them: all ratings and all events that were promoted."""
-    return fold_batches(_facts(lake.batches("ratings"), _promoted_events(lake)), _movie_ids(lake, None))
+    return fold_batches(_facts(lake.batches("ratings"), _promoted_events(lake)), catalogue_ids(lake))
 
 
 def fold_everything(
@@ -72,7 +72,7 @@ def fold_everything(
     facts = _facts(ratings, _landed_events(objects, as_of_ms))
     if buckets is not None:
         facts = (in_buckets(batch, buckets) for batch in facts)
-    return fold_batches(facts, _movie_ids(lake, as_of_ms))
+    return fold_batches(facts, catalogue_ids(lake, as_of_ms))
 
 
 def fold_batches(
@@ -223,7 +223,8 @@ def _facts(ratings: Iterable[pa.RecordBatch], events: Iterable[pa.RecordBatch]) 
     return chain(map(facts_of_ratings, ratings), map(facts_of_events, events))
 
 
-def _movie_ids(lake: Lake, as_of_ms: int | None) -> pa.Array:
+def catalogue_ids(lake: Lake, as_of_ms: int | None = None) -> pa.Array:
+    """The ids of the movies that the lake has, or had then (epoch ms)."""
     batches = lake.batches("movies", ["movie_id"], as_of_ms=as_of_ms) if lake.exists("movies", as_of_ms) else ()
     return pa.concat_arrays([pa.array([], pa.int64()), *(batch["movie_id"] for batch in batches)])
 
