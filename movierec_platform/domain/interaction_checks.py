@@ -66,38 +66,44 @@ def _wrong_rows(batch: pa.RecordBatch, before: pa.RecordBatch | None, movie_ids:
     return {
         "no_duplicate_pairs": _not_ascending(batch, before),
         "rating_range_and_step": _not_a_rating(batch),
-        "orphan_movies": _true(pc.invert(pc.is_in(batch["movie_id"], value_set=movie_ids))),
+        "orphan_movies": _mask(pc.invert(pc.is_in(batch["movie_id"], value_set=movie_ids))),
         "registers_in_normal_form": _contradicting(batch),
     }
 
 
 def _not_ascending(batch: pa.RecordBatch, before: pa.RecordBatch | None) -> _Wrong:
     user_id, movie_id = (
-        np.concatenate(([0 if before is None else before[name][-1].as_py()], batch[name].to_numpy()))
+        np.concatenate(([0 if before is None else before[name][-1].as_py()], _numbers(batch[name])))
         for name in ("user_id", "movie_id")
     )
-    later_user = user_id[1:] > user_id[:-1]
-    return ~(later_user | ((user_id[1:] == user_id[:-1]) & (movie_id[1:] > movie_id[:-1])))
+    same_user_later_movie = (user_id[1:] == user_id[:-1]) & (movie_id[1:] > movie_id[:-1])
+    ascending: _Wrong = (user_id[1:] > user_id[:-1]) | same_user_later_movie
+    return ~ascending
 
 
 def _not_a_rating(batch: pa.RecordBatch) -> _Wrong:
-    doubled = batch["rating"].to_numpy(zero_copy_only=False) * 2
-    given = batch["rating"].is_valid().to_numpy(zero_copy_only=False)
-    return given & ~((doubled >= 1) & (doubled <= 10) & (doubled == np.floor(doubled)))
+    doubled = pc.fill_null(batch["rating"], 0.5).to_numpy() * 2
+    return _mask(pc.invert(pc.is_in(pa.array(doubled), value_set=pa.array(range(1, 11), pa.float64()))))
 
 
 def _contradicting(batch: pa.RecordBatch) -> _Wrong:
     """A rating is there with its time and event or not at all, is later than any retract, and makes the movie seen."""
-    rated, timed, named = (_true(batch[name].is_valid()) for name in ("rating", "rated_at_ms", "event_id"))
+    rated, timed, named, seen, retracted = (
+        _mask(batch[name].is_valid()) for name in ("rating", "rated_at_ms", "event_id", "seen_at_ms", "retracted_at_ms")
+    )
     rated_ms, seen_ms, retracted_ms = (
-        pc.fill_null(batch[name], 0).to_numpy() for name in ("rated_at_ms", "seen_at_ms", "retracted_at_ms")
+        _numbers(pc.fill_null(batch[name], 0)) for name in ("rated_at_ms", "seen_at_ms", "retracted_at_ms")
     )
-    known = _true(batch["seen_at_ms"].is_valid()) | _true(batch["retracted_at_ms"].is_valid())
-    return (
-        (rated != timed) | (rated != named) | (rated & ((rated_ms <= retracted_ms) | (seen_ms < rated_ms))) | ~known
-    )
+    impossible: _Wrong = rated & ((rated_ms <= retracted_ms) | (seen_ms < rated_ms))
+    unlike: _Wrong = (rated != timed) | (rated != named)
+    return unlike | impossible | ~(seen | retracted)
 
 
-def _true(values: pa.Array) -> _Wrong:
-    result: _Wrong = values.to_numpy(zero_copy_only=False)
-    return result
+def _numbers(values: pa.Array) -> npt.NDArray[np.int64]:
+    numbers: npt.NDArray[np.int64] = values.to_numpy()
+    return numbers
+
+
+def _mask(values: pa.Array) -> _Wrong:
+    mask: _Wrong = values.to_numpy(zero_copy_only=False)
+    return mask
