@@ -64,11 +64,13 @@ class Lake:
         schema: pa.Schema,
         partition: tuple[str, str] | None = None,
         label: str = "part",
+        hardly_repeated: Collection[str] = (),
     ) -> Staged:
         """These rows, written where no reader sees them; memory holds one batch at a time.
 
         A partition is (column, value): the rows are all of it, and may lack that column. `label` (letters, digits and
-        dashes) can be read again by `labels` once the rows are promoted.
+        dashes) can be read again by `labels` once the rows are promoted. Columns that are `hardly_repeated` are written
+        plain: for others a dictionary is tried first.
         """
         column, value = partition or ("", "")
         held = pa.schema([field for field in schema if field.name != column])
@@ -78,7 +80,7 @@ class Lake:
             rows = 0
             with (
                 files.open_output_stream(name) as stream,
-                pq.ParquetWriter(stream, held, compression="zstd") as writer,
+                parquet_writer(stream, held, hardly_repeated) as writer,
             ):
                 for batch in batches:
                     whole = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
@@ -225,6 +227,12 @@ class Lake:
 
     def _uri(self, table: str) -> str:
         return f"{self._root}/{table}"
+
+
+def parquet_writer(file: Any, schema: pa.Schema, hardly_repeated: Collection[str] = ()) -> pq.ParquetWriter:
+    """Writes a file of the lake: zstd, and dictionaries but for the columns of hardly repeated values."""
+    dictionaries = [name for name in schema.names if name not in hardly_repeated]
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=dictionaries)
 
 
 def _batches(

@@ -66,7 +66,7 @@ def fold_batches(
     """Tables of whole users in ascending order of user and movie: one row per pair, its registers in normal form.
 
     A fact (schema INTERACTIONS) is the registers that one rating or event gives; facts about movies that are not in
-    `movie_ids` are left out. They may come in any order and any number of times. About 6 * `run_bytes` of memory are
+    `movie_ids` are left out. They may come in any order and any number of times. About 8 * `run_bytes` of memory are
     used; more than `run_bytes` of facts are sorted through files in the temporary directory ($TMPDIR), half as large as
     the facts, which are gone when the iterator ends, fails or is closed.
     """
@@ -86,7 +86,8 @@ def _sorted_runs(facts: Iterable[pa.RecordBatch], movie_ids: pa.Array, run_bytes
     """All of the facts, folded and sorted in pieces of about `run_bytes`; pieces of ever later users are one run."""
     runs: list[_Run] = []
     for number, piece in enumerate(_pieces(facts, run_bytes)):
-        rows = fold_facts(piece.filter(pc.is_in(piece["movie_id"], value_set=movie_ids)))
+        known = pc.is_in(piece["movie_id"], value_set=movie_ids)
+        rows = fold_facts(piece if pc.all(known).as_py() else piece.filter(known))
         if rows.num_rows == 0:
             continue
         if runs:

@@ -8,7 +8,7 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.interaction_checks import events_complete, pairs_do_not_shrink, row_findings
-from movierec_platform.domain.interactions import INTERACTIONS
+from movierec_platform.domain.interactions import HARDLY_REPEATED, INTERACTIONS
 from movierec_platform.services.compact import read_catalogue, stale_days
 from movierec_platform.services.fold import catalogue_ids, fold_tables
 from movierec_platform.services.promote import promote_checked
@@ -42,7 +42,7 @@ def fold_interactions(
     before = lake.count(TABLE)
     past_days = [(today - timedelta(days=ago)).isoformat() for ago in range(1, late_days + 1)]
     stale = sorted(stale_days(lake, objects, past_days, read_catalogue(lake)))
-    staged = lake.stage(TABLE, fold_tables(lake), INTERACTIONS)
+    staged = lake.stage(TABLE, fold_tables(lake), INTERACTIONS, hardly_repeated=HARDLY_REPEATED)
     findings = [
         *row_findings(lake.staged_batches(staged), catalogue_ids(lake)),
         events_complete(stale, late_days),
