@@ -109,7 +109,13 @@ class Settings(BaseSettings):
     lake_kept_hours: int = Field(
         168,
         ge=1,
-        description="hours that the lake keeps files which its tables no longer use; of movies and ratings all",
+        description="hours that the lake keeps files which its tables no longer use; of movies, ratings and popularity all",
+    )
+    trend_half_life_days: float = Field(
+        30.0, gt=0, description="days after which a view counts half in a movie's trend"
+    )
+    rating_prior_weight: float = Field(
+        20.0, gt=0, description="average ratings that a movie's Bayesian mean starts from"
     )
     similarity_neighbours: int = Field(50, ge=1, le=1_000, description="incoming edges kept for each movie")
     similarity_shrink: float = Field(10.0, ge=0, description="added to the cosine's denominator against rare pairs")

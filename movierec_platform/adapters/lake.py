@@ -65,11 +65,13 @@ class Lake:
         schema: pa.Schema,
         partition: tuple[str, str] | None = None,
         label: str = "part",
+        hardly_repeated: Collection[str] = (),
     ) -> Staged:
         """These rows, written where no reader sees them; memory holds one batch at a time. If they fail, none is.
 
         A partition is (column, value): the rows are all of it, and may lack that column. `label` (letters, digits and
-        dashes) can be read again by `labels` once the rows are promoted.
+        dashes) can be read again by `labels` once the rows are promoted. Columns that are `hardly_repeated` are written
+        plain: for others a dictionary is tried first.
         """
         column, value = partition or ("", "")
         held = pa.schema([field for field in schema if field.name != column])
@@ -82,7 +84,7 @@ class Lake:
                 on_failure.callback(_delete, files, name)
                 with (
                     files.open_output_stream(name) as stream,
-                    pq.ParquetWriter(stream, held, compression="zstd") as writer,
+                    parquet_writer(stream, held, hardly_repeated) as writer,
                 ):
                     for batch in batches:
                         whole = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
@@ -185,6 +187,13 @@ class Lake:
                 return False
             return as_of_ms is None or int(self._open(table).history()[-1]["timestamp"]) <= as_of_ms
 
+    def count(self, table: str) -> int:
+        """How many rows the table has; 0 for one that nobody has written."""
+        if not self.exists(table):
+            return 0
+        with _errors(table):
+            return int(self._open(table).to_pyarrow_dataset().count_rows())
+
     def partitions(self, table: str, column: str) -> list[str]:
         """The values of the partition column, ascending; [] for a table that nobody has written."""
         return sorted(self.labels(table, column))
@@ -244,6 +253,12 @@ class Lake:
 
     def _uri(self, table: str) -> str:
         return f"{self._root}/{table}"
+
+
+def parquet_writer(file: Any, schema: pa.Schema, hardly_repeated: Collection[str] = ()) -> pq.ParquetWriter:
+    """Writes a file of the lake: zstd, and dictionaries but for the columns of hardly repeated values."""
+    dictionaries = [name for name in schema.names if name not in hardly_repeated]
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=dictionaries)
 
 
 def _batches(

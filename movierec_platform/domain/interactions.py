@@ -30,6 +30,8 @@ EVENT_COLUMNS = ("event_id", "event_type", "user_id", "movie_id", "rating", "tim
 _PAIR = ("user_id", "movie_id")
 _RATING = ("rating", "rated_at_ms", "event_id")
 _TIMES = ("rated_at_ms", "seen_at_ms", "retracted_at_ms")
+HARDLY_REPEATED = ("rated_at_ms", "event_id", "seen_at_ms")
+"""Columns of so many different values that a file is smaller, and written in half the time, without a list of them."""
 _NEVER = np.iinfo(np.int64).min
 
 Ints = npt.NDArray[np.int64]
@@ -73,10 +75,10 @@ def imported_rating_ids(ratings: pa.RecordBatch | pa.Table) -> pa.Array | pa.Chu
 
 def fold_facts(facts: pa.Table) -> pa.Table:
     """One row per pair of these facts with its registers in normal form, schema INTERACTIONS, by user and movie."""
-    if facts.num_rows == 0:
-        return INTERACTIONS.empty_table()
     facts = facts.combine_chunks()
     user_id, movie_id = (facts[name].to_numpy() for name in _PAIR)
+    if np.all((user_id[1:] > user_id[:-1]) | ((user_id[1:] == user_id[:-1]) & (movie_id[1:] > movie_id[:-1]))):
+        return facts  # A fact alone is its own fold; so is each MovieLens set, which comes in this order.
     order = _by_pair(user_id, movie_id)
     user_id, movie_id = user_id[order], movie_id[order]
     changes = (user_id[1:] != user_id[:-1]) | (movie_id[1:] != movie_id[:-1])

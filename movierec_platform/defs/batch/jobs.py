@@ -4,18 +4,20 @@ import dagster as dg
 
 from movierec_platform.defs.batch.resources import LakeResource
 from movierec_platform.defs.settings import SettingsResource
+from movierec_platform.services.launch import load_config
 from movierec_platform.services.maintain import maintain_lake
 
 load_movielens = dg.define_asset_job(
     "load_movielens",
-    selection=["movies", "ratings", "interactions", "catalog_graph", "ratings_graph"],
+    selection=["movies", "ratings", "interactions", "popularity", "catalog_graph", "ratings_graph"],
     description="A MovieLens set into the lake and the graph; loading it again changes nothing.",
+    config=load_config(""),
     executor_def=dg.in_process_executor,
 )
 
 nightly = dg.define_asset_job(
     "nightly",
-    selection=["interactions", "catalog_graph", "movie_similarity", "similarity_graph"],
+    selection=["interactions", "popularity", "catalog_graph", "movie_similarity", "similarity_graph"],
     description="What was posted goes into the interactions, a similarity is learned from them and published.",
     executor_def=dg.in_process_executor,
 )
