@@ -15,22 +15,11 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import judge, parse_json
-from movierec_platform.domain.registers import Pair, PairState
+from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.errors import UsageError
 
 RAW_PREFIX = "raw/"
 
-INTERACTIONS = pa.schema(
-    [
-        pa.field("user_id", pa.int64(), nullable=False),
-        pa.field("movie_id", pa.int64(), nullable=False),
-        pa.field("rating", pa.float64()),
-        pa.field("rated_at_ms", pa.int64()),
-        pa.field("event_id", pa.string()),
-        pa.field("seen_at_ms", pa.int64()),
-        pa.field("retracted_at_ms", pa.int64()),
-    ]
-)
 _PAIR = ["user_id", "movie_id"]
 _RATING = ["rating", "rated_at_ms", "event_id"]
 
@@ -80,13 +69,6 @@ def read_landed(objects: ObjectStore) -> Iterator[Landed]:
             ):
                 raise _foreign(objects, key, f"line {number} is not a landed event")
             yield record["event"], record["received_at_ms"]
-
-
-def pair_states(interactions: pa.Table) -> Iterator[tuple[Pair, PairState]]:
-    """The rows of an interactions table as domain values, in its order."""
-    for batch in interactions.select(INTERACTIONS.names).to_batches(max_chunksize=65_536):
-        for user_id, movie_id, *registers in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield (user_id, movie_id), PairState(*registers)
 
 
 def imported_rating_ids(ratings: pa.Table) -> pa.ChunkedArray:

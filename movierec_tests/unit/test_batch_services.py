@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.config import load_settings
+from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import DagsterUnavailable
 from movierec_platform.services.catalog import catalog_rows
-from movierec_platform.services.fold import INTERACTIONS
 from movierec_platform.services.import_ratings import user_batches
 from movierec_platform.services.launch import launch_and_wait
 from movierec_platform.services.similarity import next_version, visible

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from movierec_platform.adapters.movielens import RATINGS
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import judge
+from movierec_platform.domain.interactions import INTERACTIONS, pair_states
 from movierec_platform.domain.registers import PairState, fold
-from movierec_platform.services.fold import INTERACTIONS, folded_interactions, pair_states
+from movierec_platform.services.fold import folded_interactions
 
 START_MS = 1_600_000_000_000
 BulkRating = tuple[int, int, float, int]
