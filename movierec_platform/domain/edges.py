@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from movierec_platform.domain.interactions import INTERACTIONS, pair_states
+from movierec_platform.domain.interactions import INTERACTIONS, pair_states, visible
 from movierec_platform.domain.registers import Pair, PairState
 
 EDGES = INTERACTIONS.append(pa.field("visible", pa.bool_(), nullable=False))
@@ -19,8 +18,7 @@ def visibility(pairs: pa.Table) -> pa.ChunkedArray:
     """Whether each pair counts as seen: as its edge says in a table of EDGES, else by its registers."""
     if "visible" in pairs.column_names:
         return pairs["visible"]
-    seen, retracted = pairs["seen_at_ms"], pairs["retracted_at_ms"]
-    return pc.and_(pc.is_valid(seen), pc.fill_null(pc.greater(seen, retracted), True))
+    return visible(pairs)
 
 
 def edge_states(tables: Iterable[pa.Table]) -> Iterator[tuple[Pair, PairState]]:

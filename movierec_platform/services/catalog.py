@@ -16,28 +16,27 @@ def project_catalog(lake: Lake, graph: Graph) -> int:
     """The graph has its constraints and every movie of the lake; returns how many. Doing it again changes nothing."""
     graph.ensure_schema()
     movies = lake.read("movies")
-    ratings = lake.read("interactions", columns=["movie_id", "rating"])
-    for rows in catalog_rows(movies, ratings):
+    for rows in catalog_rows(movies, lake.read("popularity")):
         graph.merge_movies(rows)
     return int(movies.num_rows)
 
 
 def catalog_rows(
-    movies: pa.Table, interactions: pa.Table, batch_movies: int = BATCH_MOVIES
+    movies: pa.Table, popularity: pa.Table, batch_movies: int = BATCH_MOVIES
 ) -> Iterator[list[dict[str, Any]]]:
     """Batches of `{id, title, year, genres, rating_count, rating_mean}` by id.
 
-    Count and mean are over visible ratings (interactions in normal form keep no others); the mean of none is None.
+    Count and mean are those of the popularity, of which a movie may lack its row: nothing rated it, the mean is None.
     """
-    rated = interactions.group_by("movie_id").aggregate([("rating", "count"), ("rating", "mean")]).combine_chunks()
+    popularity = popularity.combine_chunks()
     movies = movies.sort_by("movie_id")
-    at = pc.index_in(movies["movie_id"], value_set=rated["movie_id"])
+    at = pc.index_in(movies["movie_id"], value_set=popularity["movie_id"])
     rows = pa.table(
         {
             "id": movies["movie_id"],
             **{name: movies[name] for name in ("title", "year", "genres")},
-            "rating_count": pc.fill_null(rated["rating_count"].take(at), 0),
-            "rating_mean": rated["rating_mean"].take(at),
+            "rating_count": pc.fill_null(popularity["rating_count"].take(at), 0),
+            "rating_mean": popularity["rating_mean"].take(at),
         }
     )
     for batch in rows.to_batches(max_chunksize=batch_movies):

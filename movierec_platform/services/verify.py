@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
@@ -28,12 +27,12 @@ from movierec_platform.domain.differences import KINDS, Cause, Difference, Kind
 from movierec_platform.domain.digest import digest
 from movierec_platform.domain.edges import EDGES
 from movierec_platform.domain.parity import differences, edges_of
-from movierec_platform.domain.registers import BUCKETS, Pair, bucket_of
-from movierec_platform.services.fold import fold_lake
+from movierec_platform.domain.registers import Pair, bucket_of
+from movierec_platform.services.fold import fold_everything
 
 SHOWN = 20
 """Differing pairs that are listed."""
-KEPT = 50_000
+KEPT = 10_000
 """Differing pairs that are kept in memory; those of them that are behind are waited for."""
 POLL_S = 0.5
 QUIET_S = 3.0
@@ -160,7 +159,7 @@ class Sides:
 
     def interactions(self, buckets: Collection[int] | None = None) -> Iterator[pa.Table]:
         """What the lake says of every pair, in tables of INTERACTIONS with whole users in ascending order."""
-        return self._told("lake", _folded(self.lake, self.objects, buckets))
+        return self._told("lake", fold_everything(self.lake, self.objects, buckets=buckets))
 
     def differing_buckets(self, buckets: Collection[int] | None = None) -> tuple[frozenset[int], int, int]:
         """(the buckets of these, or of all, whose digests differ; pairs in the lake; edges in the graph)"""
@@ -242,20 +241,13 @@ def _when_settled(sides: Sides, queues: Queues, found: _Found, deadline_s: float
 
 def _settled(graph: Graph, behind: Collection[Difference]) -> set[Pair]:
     """Those of the pairs that have caught up."""
-    stored = {
-        pair: edges
-        for table in graph.pairs_of(sorted({one.user_id for one in behind}))
+    by_pair = {one.pair: one for one in behind}
+    return {
+        pair
+        for table in graph.pairs_of(sorted({user_id for user_id, _ in by_pair}))
         for pair, edges in edges_of(table).items()
+        if pair in by_pair and by_pair[pair].settled_by(edges)
     }
-    return {one.pair for one in behind if one.settled_by(stored.get(one.pair, ()))}
-
-
-def _folded(lake: Lake, objects: ObjectStore, buckets: Collection[int] | None) -> Iterator[pa.Table]:
-    rows = fold_lake(lake, objects)
-    if buckets is not None:
-        of_rows = pa.array(rows["user_id"].to_numpy() % BUCKETS)
-        rows = rows.filter(pc.is_in(of_rows, value_set=pa.array(sorted(buckets), pa.int64())))
-    yield rows
 
 
 def _spooled(file: IO[bytes], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

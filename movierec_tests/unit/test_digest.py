@@ -12,7 +12,7 @@ from movierec_platform.domain.edges import EDGES, visibility
 from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.registers import PairState, bucket_of
 
-AT_MS = st.none() | st.integers(0, 3) | st.integers(-(2**63), 2**63 - 1)
+AT_MS = st.none() | st.integers(0, 3) | st.integers(0, 2**63 - 1)
 REGISTERS = {
     "rating": st.none() | st.integers(0, 10).map(lambda halves: halves / 2),
     "rated_at_ms": AT_MS,

@@ -15,7 +15,7 @@ PARITY_WAIT_S = 60.0
 """How long the check waits for pairs that are behind."""
 
 
-@dg.asset(deps=["movies", "interactions"], group_name="graph", kinds={"neo4j"})
+@dg.asset(deps=["movies", "popularity"], group_name="graph", kinds={"neo4j"})
 def catalog_graph(lake: LakeResource, graph: GraphResource) -> dg.MaterializeResult[None]:
     """One Pelicula per movie, its ES_DE edges to each Genero, and how many visible ratings it has with their mean."""
     started = time.monotonic()

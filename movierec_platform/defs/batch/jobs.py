@@ -5,7 +5,9 @@ import dagster as dg
 load_movielens = dg.define_asset_job(
     "load_movielens",
     # Not the parity: events that were posted for the set's movies before they were known are on no way to the graph.
-    selection=dg.AssetSelection.assets("movies", "ratings", "interactions", "catalog_graph", "ratings_graph")
+    selection=dg.AssetSelection.assets(
+        "movies", "ratings", "interactions", "popularity", "catalog_graph", "ratings_graph"
+    )
     - dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("interactions"), "graph_parity")),
     description="A MovieLens set into the lake and the graph; loading it again changes nothing.",
     executor_def=dg.in_process_executor,
@@ -13,7 +15,7 @@ load_movielens = dg.define_asset_job(
 
 nightly = dg.define_asset_job(
     "nightly",
-    selection=["interactions", "catalog_graph", "movie_similarity", "similarity_graph"],
+    selection=["interactions", "popularity", "catalog_graph", "movie_similarity", "similarity_graph"],
     description="What was posted goes into the interactions, a similarity is learned from them and published.",
     executor_def=dg.in_process_executor,
 )
