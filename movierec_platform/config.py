@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     lake_kept_hours: int = Field(
         168,
         ge=1,
-        description="hours that the lake keeps files which its tables no longer use; of movies, ratings and popularity all",
+        description="hours that the lake keeps files which a table that can be made again no longer uses",
     )
     trend_half_life_days: float = Field(
         30.0, gt=0, description="days after which a view counts half in a movie's trend"

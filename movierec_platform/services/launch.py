@@ -41,7 +41,8 @@ def load_config(archive: str, waive: Sequence[str] = ()) -> dict[str, Any]:
     """Run config of the job `load_movielens` for this archive (empty: the default), without the waived checks.
 
     Who lets a set be smaller than the one before expects fewer pairs too. Days that wait for their compaction do not
-    keep a set from being loaded. A path that exists here is made absolute, as the run has another working directory; the run reads it on its machine.
+    keep a set from being loaded. A path that exists here is made absolute, as the run has another working directory;
+    the run reads it on its machine. Raises UsageError for a check that there is not.
     """
     path = Path(archive).expanduser()
     named = str(path.resolve()) if path.is_file() else archive

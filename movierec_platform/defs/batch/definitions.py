@@ -16,6 +16,7 @@ from movierec_platform.defs.batch.sensors import stale_days_sensor
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([movielens, events, lake, similarity, graph]),
+    asset_checks=[graph.graph_parity],
     jobs=[load_movielens, compaction, nightly, lake_maintenance],
     schedules=[nightly_schedule, lake_maintenance_schedule],
     sensors=[stale_days_sensor],
