@@ -24,8 +24,6 @@ from movierec_platform.domain.interactions import (
     fold_facts,
     in_buckets,
 )
-from movierec_platform.domain.interactions import imported_rating_ids as imported_rating_ids
-from movierec_platform.domain.interactions import pair_states as pair_states
 from movierec_platform.services.compact import TABLE as EVENTS
 from movierec_platform.services.compact import Catalogue, landed_events
 
@@ -33,11 +31,6 @@ RUN_BYTES = 128 * 1024 * 1024
 TABLE_ROWS = 512 * 1024
 _BATCH_ROWS = 32 * 1024
 _SPILL = pa.ipc.IpcWriteOptions(compression="lz4")
-
-
-def fold_lake(lake: Lake, objects: ObjectStore) -> pa.Table:
-    """`fold_everything` as of now, in memory."""
-    return pa.concat_tables([INTERACTIONS.empty_table(), *fold_everything(lake, objects)])
 
 
 def fold_tables(lake: Lake) -> Iterator[pa.Table]:

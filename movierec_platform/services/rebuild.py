@@ -23,9 +23,10 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.config import Settings
+from movierec_platform.domain.interactions import pair_states
 from movierec_platform.errors import CheckFailed, Conflict, LeaseHeld
 from movierec_platform.services.catalog import catalog_rows
-from movierec_platform.services.fold import pair_states
+from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.similarity import TABLE, made_at_ms
 
 EDGE = ("source_id", "target_id", "score", "rank", "support")

@@ -278,6 +278,7 @@ def test_a_similarity_of_movies_that_the_graph_lacks_is_not_published(platform: 
         (gzip.compress(b'{"user_id": 1}\n'), "line 1 is not a landed event"),
         (gzip.compress(b'{"received_at_ms": 1, "event": {}}\nnonsense\n'), "line 2 is not a landed event"),
     ],
+    ids=["not_gzip", "no_envelope", "nonsense"],
 )
 def test_a_foreign_object_among_the_raw_ones_is_named(
     platform: Platform, tmp_path: Path, body: bytes, said: str

@@ -33,8 +33,9 @@ from movierec_platform.domain.gate import judge
 from movierec_platform.domain.registers import PairState, fold
 from movierec_platform.errors import Conflict
 from movierec_platform.services.catalog import project_catalog
-from movierec_platform.services.fold import fold_lake
+from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.import_ratings import import_ratings
+from movierec_platform.services.popularity import compute_popularity
 from movierec_platform.services.publish import publish_similarity
 from movierec_platform.services.rebuild import Rebuilt, rebuild, whole_users
 from movierec_platform.services.rebuild_files import write_files
@@ -98,7 +99,8 @@ def world(fresh_settings: Settings, clean_graph: Graph) -> World:
     objects.put(
         f"raw/date=2020-09-13/hour=12/{AT_MS + 60}-{uuid.uuid4()}.ndjson.gz", gzip.compress("\n".join(lines).encode())
     )
-    lake.write("interactions", fold_lake(lake, objects))
+    lake.write("interactions", pa.concat_tables(fold_everything(lake, objects)))
+    compute_popularity(lake, half_life_days=30.0, prior_ratings=20.0)
 
     graph = clean_graph
     project_catalog(lake, graph)

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movierec_platform.adapters.movielens import RATINGS
-from movierec_platform.domain.digest import bucket_of
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.interactions import (
     EVENT_COLUMNS,
@@ -22,7 +21,7 @@ from movierec_platform.domain.interactions import (
     in_buckets,
     pair_states,
 )
-from movierec_platform.domain.registers import PairState, fold
+from movierec_platform.domain.registers import PairState, bucket_of, fold
 from movierec_platform.services.fold import fold_batches
 
 START_MS = 1_600_000_000_000
