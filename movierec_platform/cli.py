@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,10 +144,17 @@ def load(
 
 @app.command()
 def nightly(home: HomeOption = None) -> None:
-    """Run the nightly batch now, through Dagster: fold, learn the movie similarity, publish it."""
+    """Run the nightly batch now, through Dagster: compact, fold, learn the movie similarity, publish it.
+
+    Unlike the scheduled one it compacts today's events first, so that they count.
+    """
     from movierec_platform.local.client import wait_until_served
+    from movierec_platform.services.compact import stale_ranges
+    from movierec_platform.services.launch import range_tags
 
     settings = _settings(home)
+    for first, last in stale_ranges(settings, datetime.now(timezone.utc).date()):
+        _launch(settings, "compaction", {}, range_tags(first, last))
     result = _launch(settings, "nightly", {})
     version = result.metadata["similarity_graph"]["version"]
     wait_until_served(settings.api_url, version)
@@ -475,12 +483,14 @@ def _settings(home: Path | None) -> Settings:
     return load_settings({"home": home} if home else None)
 
 
-def _launch(settings: Settings, job_name: str, run_config: dict[str, Any]) -> "RunResult":
+def _launch(
+    settings: Settings, job_name: str, run_config: dict[str, Any], tags: Mapping[str, str] | None = None
+) -> "RunResult":
     from movierec_platform.local.progress import run_progress
     from movierec_platform.services.launch import launch_and_wait
 
     with run_progress(err) as on_progress:
-        result = launch_and_wait(settings, job_name, run_config, on_progress)
+        result = launch_and_wait(settings, job_name, run_config, on_progress, tags=tags)
     out.print(_run_table(job_name, result, settings.dagster_url))
     return result
 

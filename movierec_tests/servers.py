@@ -69,8 +69,13 @@ def settings(aws_server: AwsServer, graph_server: GraphServer, tmp_path_factory:
 @pytest.fixture
 def fresh_settings(settings: Settings, tmp_path: Path) -> Settings:
     """A home, a state database, a bucket and three queues that no other test has; the graph is shared."""
+    return empty_settings(settings, tmp_path / "home")
+
+
+def empty_settings(settings: Settings, home: Path) -> Settings:
+    """The same servers with this home, which is made, a state database, a bucket and three queues of its own."""
     name = f"test-{uuid.uuid4().hex[:12]}"
-    own = settings.model_copy(update={"home": tmp_path / "home", "bucket": name, "state_url": SecretStr("")})
+    own = settings.model_copy(update={"home": home, "bucket": name, "state_url": SecretStr("")})
     own.home.mkdir()
     return own.model_copy(update=asdict(provision(own, prefix=name)))
 

@@ -7,8 +7,9 @@ report; the closing table and demo.json are that report.
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from itertools import chain, islice
 from typing import Any
 
@@ -28,7 +29,8 @@ from movierec_platform.local.run import keep as keep_running
 from movierec_platform.local.run import leave, on_first_signal, start, stop
 from movierec_platform.local.stack import Stack
 from movierec_platform.local.traffic import Event, Mix, Posted, post_traffic, stream_of
-from movierec_platform.services.launch import RunResult, launch_and_wait, load_config
+from movierec_platform.services.compact import stale_ranges
+from movierec_platform.services.launch import RunResult, launch_and_wait, load_config, range_tags
 from movierec_platform.services.verify import verify
 
 SHARE_BAD, SHARE_DUPLICATE, SHARE_LATE = 0.03, 0.05, 0.05
@@ -139,10 +141,10 @@ class _Demo:
         self._stack.check()
         self._console.print(f"\n[bold]{what}[/bold]")
 
-    def _batch(self, job_name: str, run_config: dict[str, Any]) -> RunResult:
+    def _batch(self, job_name: str, run_config: dict[str, Any], tags: Mapping[str, str] | None = None) -> RunResult:
         """Runs a batch job in Dagster; a run that fails ends the demo."""
         with run_progress(self._console) as on_progress:
-            result = launch_and_wait(self._settings, job_name, run_config, on_progress)
+            result = launch_and_wait(self._settings, job_name, run_config, on_progress, tags=tags)
         rows = ", ".join(f"{asset} {count:,}" for asset, count in result.rows.items())
         self._console.print(f"  Dagster run {result.run_id[:8]}: {result.seconds:.1f} s; rows: {rows}")
         seconds = self._report.figures.setdefault("job_seconds", {}).setdefault(job_name, [])
@@ -152,7 +154,9 @@ class _Demo:
         return result
 
     def _learn(self) -> str:
-        """Runs the nightly job; the published version, once the API serves it."""
+        """Runs the nightly job on all that was posted; the published version, once the API serves it."""
+        for first, last in stale_ranges(self._settings, datetime.now(timezone.utc).date()):
+            self._batch("compaction", {}, range_tags(first, last))
         version: str = self._batch("nightly", {}).metadata["similarity_graph"]["version"]
         wait_until_served(self._settings.api_url, version, self._stack.check)
         return version

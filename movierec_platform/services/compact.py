@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.adapters.objects import Listed, ObjectStore
+from movierec_platform.adapters.objects import Listed, ObjectStore, open_objects
+from movierec_platform.config import Settings
 from movierec_platform.domain.envelope import RAW_PREFIX
 from movierec_platform.domain.event_checks import EventPolicy, Landed, event_findings, figures_of, findings_of_days
 from movierec_platform.domain.findings import Finding
@@ -230,6 +231,12 @@ def ranges_of(days: Iterable[str]) -> list[tuple[str, str]]:
         else:
             ranges.append((day, day))
     return ranges
+
+
+def stale_ranges(settings: Settings, today: date) -> list[tuple[str, str]]:
+    """The unbroken ranges of stale days among today and the late days before it."""
+    looked_at = [*days_before(today, settings.late_days), today.isoformat()]
+    return ranges_of(stale_days(Lake(settings), open_objects(settings), looked_at))
 
 
 def days_before(today: date, count: int) -> list[str]:

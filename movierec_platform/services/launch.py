@@ -61,6 +61,11 @@ def load_config(archive: str, waive: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """What makes a run of a partitioned job one of all days from first to last (YYYY-MM-DD)."""
+    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+
+
 def launch_and_wait(
     settings: Settings,
     job_name: str,

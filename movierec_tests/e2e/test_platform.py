@@ -5,8 +5,10 @@ It takes about two minutes: a whole stack is started, loaded, killed with everyt
 
 import json
 import signal
+import time
 import zipfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,13 @@ import pytest
 import requests
 
 from movierec_platform.adapters.dagster import graphql
+from movierec_platform.adapters.lake import Lake
+from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Queues
+from movierec_platform.config import Settings
+from movierec_platform.domain.envelope import encode, raw_key, raw_object
+from movierec_platform.domain.event_checks import EventPolicy
+from movierec_platform.services.compact import compact_day, read_catalogue
 from movierec_tests.terminal import Terminal, until
 
 USERS, MOVIES = 30, 40
@@ -154,6 +162,62 @@ def test_the_nightly_can_be_launched_from_dagsters_graphql(terminal: Terminal) -
         return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
 
     assert until(ended, "the run's end") == "SUCCESS"
+
+
+BACKFILLED = [f"2026-02-0{day}" for day in range(1, 8)]
+
+
+def land_in_the_past(settings: Settings) -> None:
+    """Raw objects of seven days in February, as if landed then: too long ago for the sensor that looks for late ones."""
+    objects = open_objects(settings)
+    for number, day in enumerate(BACKFILLED):
+        at_ms = int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp() * 1000)
+        ratings = [
+            {**event(f"b{day}-{one}", 1500 + one, 1 + (number + one) % MOVIES), "timestamp": at_ms} for one in range(20)
+        ]
+        bad = {"user_id": 1500, "movie_id": 1, "rating": 11}
+        for token, events in (("a", ratings), ("b", [ratings[0], bad])):
+            body = raw_object([encode(one) for one in events], at_ms, source="test")
+            objects.put(raw_key(at_ms, token), body)
+
+
+def test_a_backfill_of_seven_days_is_one_run_and_equals_seven_of_a_day(terminal: Terminal) -> None:
+    settings = terminal.settings
+    land_in_the_past(settings)
+    lake, objects = Lake(settings), open_objects(settings)
+    by_day = {}
+    for day in BACKFILLED:
+        compact_day(lake, objects, day, read_catalogue(lake), EventPolicy(), now_ms=time.time_ns() // 1_000_000)
+        by_day[day] = lake.read("events", filters=[("date", "=", day)])
+        assert by_day[day].num_rows == 20
+    ledger = lake.read("compactions").sort_by("date")
+    for table in ("events", "compactions"):
+        lake.drop_partitions(table, "date", BACKFILLED)
+    assert not set(BACKFILLED) & set(lake.partitions("events", "date"))
+
+    url = settings.dagster_url
+    params = {"assetSelection": [{"path": ["events"]}], "partitionNames": BACKFILLED}
+    launch = """
+    mutation L($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+      __typename ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }
+    """
+    launched = graphql(url, launch, {"params": params})
+    backfill_id = launched["launchPartitionBackfill"]["backfillId"]
+    query = """
+    query B($id: String!) { partitionBackfillOrError(backfillId: $id) { __typename
+      ... on PartitionBackfill { status runs(limit: 50) { status } } } }
+    """
+
+    def ended() -> dict[str, Any] | None:
+        found: dict[str, Any] = graphql(url, query, {"id": backfill_id})["partitionBackfillOrError"]
+        return found if found["status"].startswith(("COMPLETED", "FAILED")) else None
+
+    found = until(ended, "the backfill's end", within_s=180)
+    assert (found["status"], [run["status"] for run in found["runs"]]) == ("COMPLETED_SUCCESS", ["SUCCESS"])
+    assert {day: lake.read("events", filters=[("date", "=", day)]) for day in BACKFILLED} == by_day
+    assert lake.read("compactions").sort_by("date") == ledger
+    terminal.movierec("replay", "--since", BACKFILLED[0])
+    assert json.loads(terminal.movierec("verify", "--wait", "--json"))["differing_pairs"] == 0
 
 
 def test_a_damaged_graph_is_told_by_verify_with_exit_code_1(terminal: Terminal) -> None:

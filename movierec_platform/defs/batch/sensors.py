@@ -12,8 +12,7 @@ from movierec_platform.defs.batch.resources import LakeResource, ObjectStoreReso
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.errors import MovierecError
 from movierec_platform.services.compact import days_before, ranges_of, stale_days
-
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+from movierec_platform.services.launch import range_tags
 
 
 @dg.sensor(
@@ -44,7 +43,7 @@ def stale_days_sensor(
         requests.append(
             dg.RunRequest(
                 run_key=hashlib.blake2b("\n".join(labels).encode(), digest_size=16).hexdigest(),
-                tags={RANGE_START: first, RANGE_END: last},
+                tags=range_tags(first, last),
             )
         )
     return dg.SensorResult(
