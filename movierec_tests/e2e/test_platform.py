@@ -168,7 +168,7 @@ BACKFILLED = [f"2026-02-0{day}" for day in range(1, 8)]
 
 
 def land_in_the_past(settings: Settings) -> None:
-    """Raw objects of seven days in February, as if landed then: too long ago for the sensor that looks for late ones."""
+    """Raw objects of seven days in February, as if landed then: too long ago for the sensor of stale days."""
     objects = open_objects(settings)
     for number, day in enumerate(BACKFILLED):
         at_ms = int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp() * 1000)
