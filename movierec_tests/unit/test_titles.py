@@ -14,6 +14,8 @@ from movierec_platform.domain.titles import genres_of, natural_title, title_and_
         ("Doctor Who (2005\u2013)", "Doctor Who", 2005),
         ("2001: A Space Odyssey (1968)", "2001: A Space Odyssey", 1968),
         ("Babylon 5", "Babylon 5", None),
+        ("(1999)", "(1999)", None),
+        ("1984 (1956)", "1984", 1956),
         ("Avventura, L' (a.k.a. Adventure, The) (1960)", "L'Avventura (a.k.a. The Adventure)", 1960),
         ("Name of the Rose, The (Name der Rose, Der) (1986)", "The Name of the Rose (Der Name der Rose)", 1986),
         ("Good, the Bad and the Ugly, The (1966)", "The Good, the Bad and the Ugly", 1966),

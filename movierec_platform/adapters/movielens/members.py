@@ -1,7 +1,6 @@
 """The members of a zip archive, as streams within bounds; whatever is wrong with the zip is a UsageError."""
 
 import hashlib
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -25,7 +24,6 @@ _ENCRYPTED = 0x1
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
-    struct.error,
     EOFError,
     NotImplementedError,
     OSError,
