@@ -57,10 +57,9 @@ class Catalogue:
     digest: str
 
     @classmethod
-    def of(cls, movie_ids: Iterable[int] | pa.ChunkedArray) -> "Catalogue":
+    def of(cls, movie_ids: Sequence[int] | pa.Array | pa.ChunkedArray) -> "Catalogue":
         """The catalogue of these movies, in whatever order and however often each is given."""
-        given = movie_ids.to_numpy() if isinstance(movie_ids, pa.ChunkedArray) else np.array(list(movie_ids), np.int64)
-        distinct = np.unique(given)
+        distinct = np.unique(np.asarray(movie_ids, np.int64))
         return cls(pa.array(distinct, pa.int64()), hashlib.blake2b(distinct.tobytes(), digest_size=16).hexdigest())
 
     def knows(self, movie_ids: pa.ChunkedArray) -> pa.ChunkedArray:

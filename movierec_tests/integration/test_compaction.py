@@ -2,6 +2,8 @@
 
 import gzip
 import random
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -422,3 +424,48 @@ def test_maintenance_removes_what_no_recent_version_uses(platform: Compaction, b
     assert [batch.num_rows for batch in platform.lake.batches("movies", as_of_ms=started_ms)] == [3]
     with pytest.raises(LakeUnavailable):
         list(platform.lake.staged_batches(staged))
+
+
+COMPACTS_WHEN_TOLD = """
+import sys
+from pathlib import Path
+from movierec_platform.adapters.lake import Lake
+from movierec_platform.adapters.objects import open_objects
+from movierec_platform.config import load_settings
+from movierec_platform.domain.event_checks import EventPolicy
+from movierec_platform.services.compact import compact_days
+
+settings = load_settings({"home": Path(sys.argv[1])})
+lake, objects = Lake(settings), open_objects(settings)
+print("ready", flush=True)
+sys.stdin.readline()
+compact_days(lake, objects, [sys.argv[2]], EventPolicy(), now_ms=0)
+print("done", flush=True)
+"""
+
+
+def test_a_compaction_killed_at_any_moment_is_made_good_by_the_next(platform: Compaction, own: Settings) -> None:
+    write_env_file(own.home / STACK_ENV, variables_of(own))
+    platform.land(*({**GOOD, "event_id": str(number)} for number in range(3_000)))
+    platform.compact()
+    moments = random.Random(4)
+    for kill in range(3):
+        before = platform.events()
+        platform.land(*({**GOOD, "event_id": f"{kill}-{number}"} for number in range(1_000)))
+        command = [sys.executable, "-c", COMPACTS_WHEN_TOLD, str(own.home), DAY]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdin
+            assert child.stdout
+            assert child.stdout.readline() == "ready\n"
+            child.stdin.write("\n")
+            child.stdin.flush()
+            time.sleep(moments.uniform(0, 0.3))
+            child.kill()
+        stale = DAY in platform.stale()
+        assert len(platform.events()) == len(before) + (0 if stale else 1_000)
+        assert stale or platform.ledger()[DAY]["label"] == platform.lake.labels("events", "date")[DAY]
+        platform.compact()
+        killed = file_of(platform, DAY), platform.ledger()
+        platform.compact()
+        assert (file_of(platform, DAY), platform.ledger()) == killed
+        assert len(platform.events()) == len(before) + 1_000
