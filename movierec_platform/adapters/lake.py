@@ -167,7 +167,7 @@ class Lake:
     ) -> Iterator[pa.RecordBatch]:
         """The rows for which the expression holds, a batch at a time (64 Ki rows at most), in no order.
 
-        `as_of_ms` (epoch ms) reads the table as it was then; LakeUnavailable if there was none.
+        `as_of_ms` (epoch ms) reads the table as it was then; if `exists` says that there was none, its first version.
         """
         with _errors(table):
             opened = self._open(table)
@@ -175,10 +175,12 @@ class Lake:
                 opened.load_as_version(datetime.fromtimestamp(as_of_ms / 1000, tz=timezone.utc))
             yield from _batches(opened.to_pyarrow_dataset(), columns, where)
 
-    def exists(self, table: str) -> bool:
-        """Whether anybody has written the table."""
+    def exists(self, table: str, as_of_ms: int | None = None) -> bool:
+        """Whether anybody has written the table; with `as_of_ms` (epoch ms), whether anybody had by then."""
         with _errors(table):
-            return DeltaTable.is_deltatable(self._uri(table), self._options)
+            if not DeltaTable.is_deltatable(self._uri(table), self._options):
+                return False
+            return as_of_ms is None or int(self._open(table).history()[-1]["timestamp"]) <= as_of_ms
 
     def partitions(self, table: str, column: str) -> list[str]:
         """The values of the partition column, ascending; [] for a table that nobody has written."""

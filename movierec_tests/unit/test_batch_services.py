@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.config import load_settings
+from movierec_platform.domain.interactions import INTERACTIONS, visible
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import DagsterUnavailable
 from movierec_platform.services.catalog import catalog_rows
-from movierec_platform.services.fold import INTERACTIONS
 from movierec_platform.services.import_ratings import user_batches
 from movierec_platform.services.launch import launch_and_wait
-from movierec_platform.services.similarity import next_version, visible
+from movierec_platform.services.similarity import next_version
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=timezone.utc)
 AT_MS = 1_600_000_000_000
