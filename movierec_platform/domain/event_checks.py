@@ -19,6 +19,7 @@ CHECKS = {
     "volume_against_trailing_median": True,
     "timestamps_skew": True,
     "conflicting_event_ids": False,
+    "no_objects_outside_days": False,
 }
 """Every check of the table `events`, and whether rows that fail it must not be promoted."""
 
@@ -96,12 +97,17 @@ def figures_of(batches: Iterable[pa.RecordBatch], movie_ids: pa.Array, ahead_ms:
 
 
 def event_findings(
-    figures: EventFigures, landed: Landed, earlier: Sequence[int], is_over: bool, policy: EventPolicy
+    figures: EventFigures,
+    landed: Landed,
+    earlier: Sequence[int],
+    is_over: bool,
+    strangers: Sequence[str],
+    policy: EventPolicy,
 ) -> list[Finding]:
     """One finding for each of CHECKS.
 
     `earlier` has the landed events of the days before, `is_over` says whether the day is: before it is, it may still
-    have few.
+    have few. `strangers` are names that stand among the raw objects and belong to no day.
     """
     accounted = landed.accepted + landed.duplicates + landed.rejected
     share = figures.ahead / figures.rows if figures.rows else 0.0
@@ -133,6 +139,10 @@ def event_findings(
         "conflicting_event_ids": (
             figures.shared_ids == 0,
             f"{figures.shared_ids} events have the id of another with other content; both count",
+        ),
+        "no_objects_outside_days": (
+            not strangers,
+            f"among the raw objects, read by no compaction: {', '.join(strangers) or 'nothing'}",
         ),
     }
     return [Finding(check, *outcomes[check], blocking) for check, blocking in CHECKS.items()]

@@ -103,13 +103,13 @@ def compact_days(
     A day whose rows fail a blocking check does not keep the others from being promoted; PromotionRefused in the end
     has what was found on all days.
     """
-    catalogue = read_catalogue(lake)
+    catalogue, strangers = read_catalogue(lake), foreign_names(*objects.folders(RAW_PREFIX))
     reports: list[DayReport] = []
     refusals: list[str] = []
     findings: dict[str, Sequence[Finding]] = {}
     for day in sorted(days):
         try:
-            reports.append(compact_day(lake, objects, day, catalogue, policy, now_ms, waived))
+            reports.append(compact_day(lake, objects, day, catalogue, policy, now_ms, waived, strangers))
             findings[day] = reports[-1].findings
             progress(reports[-1])
         except PromotionRefused as refused:
@@ -133,11 +133,13 @@ def compact_day(
     policy: EventPolicy,
     now_ms: int,
     waived: Collection[str] = (),
+    strangers: Sequence[str] = (),
 ) -> DayReport:
     """The day's partition of `events` and its row of `compactions` are of the objects that a listing shows now.
 
-    Doing it again gives the same rows in the same order. Raises PromotionRefused, and leaves both tables as they were,
-    if a blocking check of the new rows failed that is not waived; UsageError for an object that is no raw object.
+    Doing it again gives the same rows in the same order. `strangers` are what `foreign_names` says. Raises
+    PromotionRefused, and leaves both tables as they were, if a blocking check of the new rows failed that is not
+    waived; UsageError for an object that is no raw object.
     """
     listed = list(objects.listing(day_prefix(day)))
     landed, rejected = 0, Counter[str]()
@@ -166,6 +168,7 @@ def compact_day(
         Landed(landed, len(order), row["duplicates"], sum(rejected.values())),
         earlier=_landed_before(lake, day),
         is_over=now_ms >= _end_ms(day),
+        strangers=strangers,
         policy=policy,
     )
     counted = lake.stage(LEDGER, [pa.Table.from_pylist([row], schema=COMPACTIONS)], COMPACTIONS, partition, label)
@@ -199,8 +202,9 @@ def landed_events(
 ) -> Iterator[pa.RecordBatch]:
     """Every accepted event of a known movie that was ever landed (schema EVENTS), compacted or not, in no order.
 
-    Days that are current are read from their partitions, the others from the raw objects: those have duplicates.
-    `until_ms` leaves out what was received later (epoch ms). Raises UsageError for an object that is no raw object.
+    Days that are current are read from their partitions, the others from the raw objects: those have duplicates. A day
+    whose raw objects are gone has no events. `until_ms` leaves out what was received later (epoch ms). Raises
+    UsageError for an object that is no raw object.
     """
     labels = lake.labels(TABLE, BY_DAY)
     for day in landed_days(objects):

@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import re
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ from movierec_platform.services.compact import (
     Catalogue,
     DayReport,
     compact_day,
+    compact_days,
     days_before,
     landed_events,
     read_catalogue,
@@ -178,8 +180,13 @@ def test_an_object_outside_the_days_is_named(platform: Compaction) -> None:
     platform.land(GOOD)
     for key in ("raw/stray.gz", "raw/date=2026-02-30/x.gz", "raw/other/x.gz", "raw//x.gz"):
         platform.objects.put(key, b"")
-    with pytest.raises(UsageError, match=r"has raw//, raw/date=2026-02-30/, raw/other/, raw/stray\.gz beside the raw"):
+    named = "raw//, raw/date=2026-02-30/, raw/other/, raw/stray.gz"
+    with pytest.raises(UsageError, match=rf"has {re.escape(named)} beside the raw objects"):
         platform.landed()
+    [report] = compact_days(platform.lake, platform.objects, [DAY], platform.policy, now_ms=AT_MS)
+    [finding] = [one for one in report.findings if not one.passed]
+    assert (finding.check, finding.blocking, named in finding.detail) == ("no_objects_outside_days", False, True)
+    assert len(platform.events()) == 1
 
 
 def test_objects_come_in_the_order_asked_for_and_a_missing_one_is_our_error(platform: Compaction) -> None:

@@ -35,7 +35,12 @@ def failed(rows: list[dict[str, Any]], batch_rows: int = 100, **given: Any) -> l
     landed = given.pop("landed", Landed(len(rows), len(rows), 0, 0))
     figures = figures_of(batches, MOVIES, POLICY.ahead_ms)
     findings = event_findings(
-        figures, landed, earlier=given.pop("earlier", []), is_over=given.pop("is_over", True), policy=POLICY
+        figures,
+        landed,
+        earlier=given.pop("earlier", []),
+        is_over=given.pop("is_over", True),
+        strangers=given.pop("strangers", []),
+        policy=POLICY,
     )
     assert {one.check: one.blocking for one in findings} == CHECKS
     return [one.check for one in findings if not one.passed]
@@ -96,6 +101,10 @@ def test_a_day_is_compared_with_the_median_of_those_before(
     earlier: list[int], is_over: bool, checks: list[str]
 ) -> None:
     assert failed(GOOD, earlier=earlier, is_over=is_over) == checks
+
+
+def test_a_name_among_the_raw_objects_that_is_no_day_is_found() -> None:
+    assert failed(GOOD, strangers=["raw/stray.gz"]) == ["no_objects_outside_days"]
 
 
 def test_the_findings_of_days_name_the_days_at_fault() -> None:

@@ -35,9 +35,13 @@ compaction = dg.define_asset_job(
 
 
 @dg.op
-def remove_unused_files(settings: SettingsResource, lake: LakeResource) -> dict[str, int]:
+def remove_unused_files(
+    context: dg.OpExecutionContext, settings: SettingsResource, lake: LakeResource
+) -> dict[str, int]:
     """How many files were removed of each table that there is."""
-    return maintain_lake(lake.open(), settings.current().lake_kept_hours)
+    removed = maintain_lake(lake.open(), settings.current().lake_kept_hours)
+    context.add_output_metadata(removed)
+    return removed
 
 
 @dg.job(
