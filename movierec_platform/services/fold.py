@@ -29,7 +29,7 @@ from movierec_platform.services.compact import Catalogue, landed_events
 
 RUN_BYTES = 128 * 1024 * 1024
 TABLE_ROWS = 512 * 1024
-_BATCH_ROWS = 32 * 1024
+BATCH_ROWS = 32 * 1024
 _SPILL = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -54,19 +54,24 @@ def fold_everything(
 
 
 def fold_batches(
-    facts: Iterable[pa.RecordBatch], movie_ids: pa.Array, run_bytes: int = RUN_BYTES, table_rows: int = TABLE_ROWS
+    facts: Iterable[pa.RecordBatch],
+    movie_ids: pa.Array,
+    run_bytes: int = RUN_BYTES,
+    batch_rows: int = BATCH_ROWS,
+    table_rows: int = TABLE_ROWS,
 ) -> Iterator[pa.Table]:
     """Tables of whole users in ascending order of user and movie: one row per pair, its registers in normal form.
 
     A fact (schema INTERACTIONS) is the registers that one rating or event gives; facts about movies that are not in
     `movie_ids` are left out. They may come in any order and any number of times. About 8 * `run_bytes` of memory are
     used; more than `run_bytes` of facts are sorted through files in the temporary directory ($TMPDIR), half as large as
-    the facts, which are gone when the iterator ends, fails or is closed.
+    the facts, which are gone when the iterator ends, fails or is closed. They are merged `batch_rows` of each file at a
+    time, into tables of at least `table_rows`.
     """
     with tempfile.TemporaryDirectory(prefix="movierec-fold-") as folder:
-        runs = _sorted_runs(facts, movie_ids, run_bytes, Path(folder))
+        runs = _sorted_runs(facts, movie_ids, run_bytes, batch_rows, Path(folder))
         held: list[pa.Table] = []
-        for table in _merged([run.batches() for run in runs]):
+        for table in _merged([run.batches(batch_rows) for run in runs]):
             held.append(table)
             if sum(one.num_rows for one in held) >= table_rows:
                 yield pa.concat_tables(held)
@@ -75,7 +80,9 @@ def fold_batches(
             yield pa.concat_tables(held)
 
 
-def _sorted_runs(facts: Iterable[pa.RecordBatch], movie_ids: pa.Array, run_bytes: int, folder: Path) -> list["_Run"]:
+def _sorted_runs(
+    facts: Iterable[pa.RecordBatch], movie_ids: pa.Array, run_bytes: int, batch_rows: int, folder: Path
+) -> list["_Run"]:
     """All of the facts, folded and sorted in pieces of about `run_bytes`; pieces of ever later users are one run."""
     runs: list[_Run] = []
     for number, piece in enumerate(_pieces(facts, run_bytes)):
@@ -84,7 +91,7 @@ def _sorted_runs(facts: Iterable[pa.RecordBatch], movie_ids: pa.Array, run_bytes
         if rows.num_rows == 0:
             continue
         if runs:
-            runs[-1].spill(folder / f"{number}.arrow")
+            runs[-1].spill(folder / f"{number}.arrow", batch_rows)
         if runs and runs[-1].last_user < rows["user_id"][0].as_py():
             runs[-1].append(rows)
         else:
@@ -118,21 +125,21 @@ class _Run:
         self._newest = rows
         self.last_user = rows["user_id"][-1].as_py()
 
-    def spill(self, path: Path) -> None:
+    def spill(self, path: Path, batch_rows: int) -> None:
         """The newest piece is in this file."""
         if self._newest is not None:
             with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, INTERACTIONS, options=_SPILL) as writer:
-                writer.write_table(self._newest, max_chunksize=_BATCH_ROWS)
+                writer.write_table(self._newest, max_chunksize=batch_rows)
             self._files.append(path)
             self._newest = None
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """The rows in order; one batch is in memory at a time, but for the piece that was not spilled."""
         for path in self._files:
             with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
                 yield from reader
         if self._newest is not None:
-            yield from self._newest.to_batches(max_chunksize=_BATCH_ROWS)
+            yield from self._newest.to_batches(max_chunksize=batch_rows)
 
 
 class _Head:

@@ -59,9 +59,9 @@ def facts(rows: list[BulkRating], happened: list[Event], batch_rows: int) -> Ite
 
 
 def columns_fold(
-    batches: Iterator[pa.RecordBatch], movie_ids: list[int], run_bytes: int = 1 << 20, table_rows: int = 1 << 20
+    batches: Iterator[pa.RecordBatch], movie_ids: list[int], run_bytes: int = 1 << 20, **sizes: int
 ) -> list[tuple[tuple[int, int], PairState]]:
-    tables = list(fold_batches(batches, pa.array(movie_ids, pa.int64()), run_bytes, table_rows))
+    tables = list(fold_batches(batches, pa.array(movie_ids, pa.int64()), run_bytes, **sizes))
     assert all(table.schema.equals(INTERACTIONS) and table.num_rows for table in tables)
     held = [set(table["user_id"].to_pylist()) for table in tables]
     assert sum(map(len, held)) == len(set().union(*held)), "a user is in two tables"
@@ -81,7 +81,8 @@ def domain_fold(
     movie_ids=st.lists(movies, min_size=1, max_size=4),
     batch_rows=st.integers(1, 30),
     run_bytes=st.sampled_from([1, 300, 1 << 20]),
-    table_rows=st.sampled_from([1, 5]),
+    merged_rows=st.sampled_from([1, 3, 1 << 20]),
+    table_rows=st.sampled_from([1, 5, 1 << 20]),
     chance=st.randoms(use_true_random=False),
 )
 def test_columns_fold_as_the_domain_does_in_any_order_with_any_repetition(
@@ -90,6 +91,7 @@ def test_columns_fold_as_the_domain_does_in_any_order_with_any_repetition(
     movie_ids: list[int],
     batch_rows: int,
     run_bytes: int,
+    merged_rows: int,
     table_rows: int,
     chance: random.Random,
 ) -> None:
@@ -99,7 +101,8 @@ def test_columns_fold_as_the_domain_does_in_any_order_with_any_repetition(
     chance.shuffle(again)
     batches = list(facts(again_rows, again, batch_rows))
     chance.shuffle(batches)
-    assert columns_fold(iter(batches), movie_ids, run_bytes, table_rows) == domain_fold(rows, happened, movie_ids)
+    folded = columns_fold(iter(batches), movie_ids, run_bytes, batch_rows=merged_rows, table_rows=table_rows)
+    assert folded == domain_fold(rows, happened, movie_ids)
 
 
 @given(rows=bulk, happened=events, buckets=st.sets(st.sampled_from([0, 1, 2, 3, 255])))
@@ -115,7 +118,7 @@ def test_one_user_with_very_many_facts_is_folded_through_files() -> None:
     rows = [(7, movie, 3.0, START_MS + again) for again in range(50) for movie in range(1, 41)]
     random.Random(0).shuffle(rows)
     happened = [Event("r", "retract", 7, 1, None, START_MS + 99), Event("v", "view", 8, 1, None, START_MS)]
-    folded = columns_fold(facts(rows, happened, 100), list(range(1, 41)), run_bytes=2_000)
+    folded = columns_fold(facts(rows, happened, 100), list(range(1, 41)), run_bytes=2_000, batch_rows=10)
     assert folded == domain_fold(rows, happened, list(range(1, 41)))
 
 
