@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import neo4j
 from neo4j.exceptions import AuthError, ConstraintError, DriverError, Neo4jError
@@ -20,13 +20,19 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from typing_extensions import LiteralString
 
 from movierec_platform.config import Settings
-from movierec_platform.domain.registers import UNSEEN, Pair, PairState
+from movierec_platform.domain.differences import Difference, edge_type
+from movierec_platform.domain.registers import UNSEEN, Pair, PairState, bucket_of
 from movierec_platform.errors import GraphUnavailable, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # imported where it is used: the drains do without
 
 CONNECT_TIMEOUT_S = 3.0
 RETRY_S = 30.0
 WRITE_ROWS = 5_000
 """Rows in one statement, at most: ArcadeDB takes 16 MiB a Bolt message."""
+READ_USERS = 500
+"""Users whose edges one statement reads."""
 
 SimilarityEdge = tuple[int, int, float, int, int]
 """(source movie, target movie, score, rank within the target, support)"""
@@ -50,6 +56,17 @@ class Publication:
     version: str
     previous: str | None
     published_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What became of differences that were to be replaced."""
+
+    done: frozenset[Pair]
+    changed: frozenset[Pair]
+    """Not as they had been read any more, and left as they are."""
+    unknown_movies: frozenset[int]
+    """Those that the graph lacks: their pairs are neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +141,7 @@ class Graph:
 
     def user_ids(self) -> list[int]:
         """Every user's id, in order."""
-        return [row[0] for row in self._read("MATCH (u:Usuario) RETURN u.id ORDER BY u.id")]
+        return [row[0] for row in self._read("MATCH (u:Usuario) WHERE u.id IS NOT NULL RETURN u.id ORDER BY u.id")]
 
     # Pairs
 
@@ -148,15 +165,36 @@ class Graph:
         """Visible pairs."""
         return self._count("MATCH (:Usuario)-[e:VIO]->(:Pelicula) RETURN count(e)")
 
-    def pairs(self) -> Iterator[tuple[Pair, PairState]]:
-        """Every pair that was ever seen or retracted, with its registers, in no order."""
-        with (
-            _errors(),
-            self._driver.session(database=self._database, fetch_size=10_000) as session,
-            session.begin_transaction() as transaction,
-        ):
-            for row in transaction.run(_ALL_PAIRS):
-                yield (row[0], row[1]), PairState(*row.values()[2:])
+    def pairs(self, buckets: Collection[int] | None = None) -> Iterator["pa.Table"]:
+        """Every edge of a user to a movie, VIO and RETIRO, in tables of EDGES with whole users in ascending order.
+
+        With `buckets`, only of users in these. Each user is read as he stands at that moment. A property of a foreign
+        type comes as a value that no event gives, and the movie of an edge to one without an id is 0.
+        """
+        yield from self.pairs_of(one for one in self.user_ids() if buckets is None or bucket_of(one) in buckets)
+
+    def pairs_of(self, user_ids: Iterable[int]) -> Iterator["pa.Table"]:
+        """As `pairs`, of these users; a table holds READ_USERS of them, in the order in which they are given."""
+        from movierec_platform.domain.edges import edges_table
+
+        for batch in _batches(user_ids, READ_USERS):
+            stored = dict(self._read(_EDGES_OF_USERS, ids=batch))
+            yield edges_table({user_id: stored[user_id] for user_id in batch if user_id in stored})
+
+    def replace_pairs(self, differences: Collection[Difference]) -> Replaced:
+        """Each pair stands as the lake says, in one transaction: one edge, or none.
+
+        Only where the graph still holds exactly the edges that the difference was found with: what was written since
+        is never undone.
+        """
+        known = {row[0] for row in self._read(_KNOWN_MOVIES, ids=sorted({one.movie_id for one in differences}))}
+        wanted = {one.pair: one for one in differences if one.lake is None or one.movie_id in known}
+        unknown_movies = frozenset(one.movie_id for one in differences if one.pair not in wanted)
+        try:
+            changed = self._write(_replace, wanted)
+        except _Unchanged:
+            changed = frozenset(wanted)
+        return Replaced(frozenset(wanted) - changed, changed, unknown_movies)
 
     # Similarity
 
@@ -252,7 +290,11 @@ MERGE (m)-[:ES_DE]->(g)
 
 # One record, a list, instead of one a row where many are read: the driver spends a third of the time on records.
 _STATE: LiteralString = "e.rating, e.rated_at_ms, e.event_id, e.seen_at_ms, e.retracted_at_ms"
-_ALL_PAIRS: LiteralString = f"MATCH (u:Usuario)-[e:VIO|RETIRO]->(m:Pelicula) RETURN u.id, m.id, {_STATE}"
+_EDGES_OF_USERS: LiteralString = f"""
+UNWIND $ids AS id
+MATCH (u:Usuario {{id: id}})-[e:VIO|RETIRO]->(m:Pelicula)
+RETURN id, collect([coalesce(m.id, 0), type(e), {_STATE}])
+"""
 _HISTORY: LiteralString = """
 MATCH (u:Usuario {id: $user_id})-[e:VIO]->(m:Pelicula)
 RETURN collect([m.id, e.rating, e.seen_at_ms])
@@ -276,7 +318,7 @@ MERGE (u:Usuario {{id: id}})
 {_TAKE_TURN}
 WITH u
 MATCH (u)-[e:VIO|RETIRO]->(m:Pelicula)
-RETURN collect([u.id, m.id, type(e), {_STATE}])
+RETURN collect([u.id, coalesce(m.id, 0), type(e), {_STATE}])
 """
 _KNOWN_MOVIES: LiteralString = "UNWIND $ids AS id MATCH (m:Pelicula {id: id}) RETURN m.id"
 
@@ -297,6 +339,14 @@ _DELETE_EDGE: Mapping[str, LiteralString] = {
     "VIO": f"{_ENDS} MATCH (m)<-[e:VIO]-(u) DELETE e",
     "RETIRO": f"{_ENDS} MATCH (m)<-[e:RETIRO]-(u) DELETE e",
 }
+
+# From the user, and by `coalesce`, so that an edge to a movie without an id is found as it was read.
+_DELETE_EDGES: LiteralString = """
+UNWIND $rows AS row
+MATCH (u:Usuario {id: row[0]})-[e:VIO|RETIRO]->(m:Pelicula)
+WHERE coalesce(m.id, 0) = row[1]
+DELETE e
+"""
 
 _PUBLICATION: LiteralString = """
 MATCH (p:Publicacion {name: 'similarity'}) RETURN p.version, p.previous, p.published_at_ms
@@ -358,9 +408,9 @@ _ReadStates = Callable[[neo4j.ManagedTransaction, Collection[Pair]], dict[Pair, 
 class _Unchanged(Exception):
     """Nothing is to be written: the transaction is rolled back, and with it the turn that was taken."""
 
-    def __init__(self, unknown_movies: set[int]) -> None:
-        super().__init__(unknown_movies)
-        self.unknown_movies = unknown_movies
+    def __init__(self, unknown_movies: Collection[int] = ()) -> None:
+        super().__init__()
+        self.unknown_movies = set(unknown_movies)
 
 
 def _apply(transaction: neo4j.ManagedTransaction, pairs: Mapping[Pair, PairState], read: _ReadStates) -> set[int]:
@@ -377,17 +427,45 @@ def _apply(transaction: neo4j.ManagedTransaction, pairs: Mapping[Pair, PairState
         after = before.state.merged_with(pairs[pair])
         if after == before.state:
             continue
-        edge = "VIO" if after.visible else "RETIRO"
+        edge = edge_type(after)
         (update if before.edge == edge else create)[edge].append([*pair, *_values(after)])
         if before.edge is not None and before.edge != edge:
             delete[before.edge].append(list(pair))
     if not any(rows for kind in (create, update) for rows in kind.values()):
         raise _Unchanged(unknown_movies)
     for statements, rows_of_edge in ((_DELETE_EDGE, delete), (_UPDATE_EDGE, update), (_CREATE_EDGE, create)):
-        for edge, rows in rows_of_edge.items():
+        for name, rows in rows_of_edge.items():
             if rows:
-                _run(transaction, statements[edge], rows=rows)
+                _run(transaction, statements[name], rows=rows)
     return unknown_movies
+
+
+def _replace(transaction: neo4j.ManagedTransaction, wanted: Mapping[Pair, Difference]) -> frozenset[Pair]:
+    """Writes what the lake says of each pair that stands as it was read; returns the others.
+
+    Raises _Unchanged when that is all of them.
+    """
+    from movierec_platform.domain.edges import edges_table
+    from movierec_platform.domain.parity import edges_of
+
+    edges: dict[int, list[list[Any]]] = {user_id: [] for user_id, _ in wanted}
+    for user_id, *edge in _run(transaction, _STATES_OF_USERS, ids=sorted(edges))[0][0]:
+        edges[user_id].append(edge)
+    stored = edges_of(edges_table(edges))
+    # As text, so that not-a-number equals itself.
+    same = [
+        one for pair, one in wanted.items() if sorted(map(repr, stored.get(pair, ()))) == sorted(map(repr, one.edges))
+    ]
+    if not same:
+        raise _Unchanged
+    if held := [list(one.pair) for one in same if one.edges]:
+        _run(transaction, _DELETE_EDGES, rows=held)
+    wanted_states = [(one.pair, one.lake) for one in same if one.lake is not None]
+    for edge, statement in _CREATE_EDGE.items():
+        created = [[*pair, *_values(state)] for pair, state in wanted_states if edge_type(state) == edge]
+        if created:
+            _run(transaction, statement, rows=created)
+    return frozenset(wanted) - {one.pair for one in same}
 
 
 def _values(state: PairState) -> list[Any]:

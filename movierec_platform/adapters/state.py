@@ -24,6 +24,8 @@ from movierec_platform.errors import StateUnavailable
 
 BUSY_TIMEOUT_S = 30
 FORGOTTEN_MARK = "tallies_forgotten_before_ms"
+_DRIFT_MARK = "parity_drift_pairs"
+_COMPARED_MARK = "parity_compared_at_ms"
 _CREATING = int.from_bytes(b"movierec", "big")
 
 _metadata = sa.MetaData()
@@ -63,6 +65,14 @@ class Tally:
     line: int
     received_at_ms: int
     counts: Mapping[CounterKey, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How many pairs differed between graph and lake when they were compared."""
+
+    pairs: int
+    compared_at_ms: int
 
 
 class State:
@@ -166,6 +176,18 @@ class State:
         """The mark's value; None when it was never set."""
         with self._transaction() as connection:
             return _marked(connection, name)
+
+    def note_drift(self, drift: Drift) -> None:
+        """This is the latest comparison of graph and lake."""
+        with self._transaction() as connection:
+            self._mark(connection, _DRIFT_MARK, drift.pairs)
+            self._mark(connection, _COMPARED_MARK, drift.compared_at_ms)
+
+    def drift(self) -> Drift | None:
+        """The latest comparison; None before the first."""
+        with self._transaction() as connection:
+            pairs, compared_at_ms = _marked(connection, _DRIFT_MARK), _marked(connection, _COMPARED_MARK)
+        return None if pairs is None or compared_at_ms is None else Drift(pairs, compared_at_ms)
 
     def _mark(self, connection: sa.Connection, name: str, value: int) -> None:
         insert: Any = self._insert(_marks).values(name=name, value=value)

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from movierec_platform.domain.digest import BUCKETS
-from movierec_platform.domain.registers import Pair, PairState
+from movierec_platform.domain.registers import BUCKETS, Pair, PairState
 
 INTERACTIONS = pa.schema(
     [

@@ -12,6 +12,13 @@ from movierec_platform.domain.events import Event
 Pair = tuple[int, int]
 """(user_id, movie_id)"""
 
+BUCKETS = 256
+
+
+def bucket_of(user_id: int) -> int:
+    """The bucket of a user, 0 to 255: what is compared, and mended, at once."""
+    return user_id % BUCKETS
+
 
 @dataclass(frozen=True, slots=True)
 class PairState:

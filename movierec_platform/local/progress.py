@@ -46,6 +46,22 @@ def run_progress(console: Console) -> Iterator[Callable[[str, str, str], None]]:
         yield on_progress
 
 
+@contextmanager
+def reading_progress(console: Console) -> Iterator[Callable[[str, int], None]]:
+    """A function to call with (what is counted, how many so far), where nobody knows how many there will be."""
+    said_s = time.monotonic()
+    with console.status("comparing graph and lake ...") as status:
+
+        def on_progress(what: str, so_far: int) -> None:
+            nonlocal said_s
+            status.update(f"{what}: {so_far:,} pairs")
+            if not console.is_terminal and time.monotonic() - said_s >= PLAIN_EVERY_S:
+                said_s = time.monotonic()
+                console.print(f"{what}: {so_far:,} pairs")
+
+        yield on_progress
+
+
 def _plain_progress(console: Console, what: str, total: int) -> Callable[[int], None]:
     said_s = time.monotonic()
 

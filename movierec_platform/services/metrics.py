@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from movierec_platform.adapters.graph import Graph, Publication
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.adapters.queues import QUEUE_NAMES, Depth, QueueName, Queues
-from movierec_platform.adapters.state import State
+from movierec_platform.adapters.state import Drift, State
 from movierec_platform.domain import freshness
 from movierec_platform.domain.freshness import CounterKey
 from movierec_platform.domain.gate import REASON_CODES
@@ -85,6 +85,8 @@ class PlatformCollector(Collector):
             yield from _counters(answers["state"].counters)
             yield _freshness(answers["state"].counters)
             yield _held(answers["state"].held)
+            if answers["state"].drift:
+                yield from _drift(answers["state"].drift)
         if isinstance(answers["queues"], dict) and isinstance(answers["state"], _StateFigures):
             yield self._lags(answers["queues"], answers["state"].worked_until_ms)
 
@@ -109,12 +111,13 @@ class _StateFigures:
     counters: Mapping[CounterKey, float]
     held: Mapping[str, int]
     worked_until_ms: Mapping[QueueName, int | None]
+    drift: Drift | None
 
 
 def _ask_state(state: State) -> _StateFigures:
     stages: dict[QueueName, str] = {"raw": "gate", "clean": "graph"}
     worked_until_ms = {queue: state.worked_until_ms(stage) for queue, stage in stages.items()}
-    return _StateFigures(state.counters(), state.quarantine.by_reason(), worked_until_ms)
+    return _StateFigures(state.counters(), state.quarantine.by_reason(), worked_until_ms, state.drift())
 
 
 def _answer(question: Callable[[], Any]) -> Any:
@@ -148,6 +151,14 @@ def _held(by_reason: Mapping[str, int]) -> Metric:
     for code in sorted(REASON_CODES):
         metric.add_metric([code], by_reason.get(code, 0))
     return metric
+
+
+def _drift(drift: Drift) -> Iterable[Metric]:
+    """How far the speed layer's graph was from the batch layer's lake."""
+    differ = "pairs that differed between graph and lake when they were last compared"
+    yield _gauge("movierec_parity_drift_pairs", differ, drift.pairs)
+    when = "when graph and lake were last compared, since the epoch"
+    yield _gauge("movierec_parity_checked_timestamp_seconds", when, drift.compared_at_ms / 1000)
 
 
 def _freshness(counters: Mapping[CounterKey, float]) -> Metric:

@@ -59,7 +59,17 @@ def test_the_description_is_the_grain_of_a_row(name: str) -> None:
     ("job", "steps"),
     [
         ("load_movielens", {"movielens", "interactions", "popularity", "catalog_graph", "ratings_graph"}),
-        ("nightly", {"interactions", "popularity", "catalog_graph", "movie_similarity", "similarity_graph"}),
+        (
+            "nightly",
+            {
+                "interactions",
+                "interactions_graph_parity",
+                "popularity",
+                "catalog_graph",
+                "movie_similarity",
+                "similarity_graph",
+            },
+        ),
     ],
 )
 def test_jobs_run_their_assets_in_one_process(job: str, steps: set[str]) -> None:

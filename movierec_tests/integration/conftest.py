@@ -13,6 +13,7 @@ from movierec_platform.adapters.quarantine import QuarantineRow
 from movierec_platform.adapters.queues import Message, Queue, Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
+from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.quarantine import STATUSES, Filter
 from movierec_platform.domain.registers import PairState
 from movierec_platform.services.gate import Gate
@@ -78,7 +79,7 @@ class Platform:
         return sum(value for (key, _), value in self.state.counters().items() if key == name)
 
     def pairs(self) -> dict[tuple[int, int], PairState]:
-        return dict(self.graph.pairs())
+        return dict(edge_states(self.graph.pairs()))
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ import pytest
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
-from movierec_platform.config import STACK_ENV, Settings
+from movierec_platform.config import STACK_ENV, Settings, variables_of, write_env_file
 from movierec_platform.defs.batch import graph as graph_assets
 from movierec_platform.defs.batch import lake as lake_assets
 from movierec_platform.defs.batch import movielens, similarity
 from movierec_platform.defs.batch.jobs import load_movielens, nightly
 from movierec_platform.defs.batch.resources import resources
+from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.event_checks import EventPolicy
 from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.registers import PairState
@@ -53,6 +54,7 @@ class Platform:
         self._instance = instance
         self._defs = dg.Definitions(
             assets=dg.load_assets_from_modules([movielens, lake_assets, similarity, graph_assets]),
+            asset_checks=[graph_assets.graph_parity],
             jobs=[load_movielens, nightly],
             resources=resources(home=str(settings.home)),
         )
@@ -89,22 +91,8 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def platform(fresh_settings: Settings, clean_graph: Graph, instance: dg.DagsterInstance) -> Platform:
-    own = fresh_settings
-    secret = own.aws_secret_access_key
-    lines = {
-        "AWS_ENDPOINT_URL": own.aws_endpoint_url,
-        "AWS_REGION": own.aws_region,
-        "AWS_ACCESS_KEY_ID": own.aws_access_key_id,
-        "AWS_SECRET_ACCESS_KEY": None if secret is None else secret.get_secret_value(),
-        "MOVIEREC_BUCKET": own.bucket,
-        "NEO4J_URI": own.neo4j_uri,
-        "NEO4J_USER": own.neo4j_user,
-        "NEO4J_PASSWORD": own.neo4j_password.get_secret_value(),
-        "NEO4J_DATABASE": own.neo4j_database,
-    }
-    written = "".join(f"{name}={value}\n" for name, value in lines.items() if value is not None)
-    (own.home / STACK_ENV).write_text(written)
-    return Platform(own, instance, clean_graph)
+    write_env_file(fresh_settings.home / STACK_ENV, variables_of(fresh_settings))
+    return Platform(fresh_settings, instance, clean_graph)
 
 
 def test_an_archive_becomes_tables_and_graph_and_again_changes_nothing(platform: Platform, tmp_path: Path) -> None:
@@ -125,12 +113,12 @@ def test_an_archive_becomes_tables_and_graph_and_again_changes_nothing(platform:
     }
     assert (platform.graph.movie_count(), platform.graph.pair_count()) == (5, 24)
     tables = {name: platform.lake.read(name) for name in ("movies", "ratings", "interactions")}
-    assert dict(platform.graph.pairs()) == dict(pair_states(tables["interactions"]))
+    assert dict(edge_states(platform.graph.pairs())) == dict(pair_states(tables["interactions"]))
     assert platform.graph.history(1)[0].movie_id == 901
 
     platform.load(path)
     assert {name: platform.lake.read(name) for name in tables} == tables
-    assert dict(platform.graph.pairs()) == dict(pair_states(tables["interactions"]))
+    assert dict(edge_states(platform.graph.pairs())) == dict(pair_states(tables["interactions"]))
 
 
 def test_the_graph_keeps_what_events_said_before_the_import(platform: Platform, tmp_path: Path) -> None:
@@ -138,7 +126,7 @@ def test_the_graph_keeps_what_events_said_before_the_import(platform: Platform, 
     newer = PairState(0.5, AT_S * 1000 + 1, "mine", AT_S * 1000 + 1, None)
     platform.graph.apply_pairs({(1, 901): newer, (2, 902): PairState(retracted_at_ms=AT_S * 1000 + 1)})
     platform.load(archive(tmp_path, RATED))
-    pairs = dict(platform.graph.pairs())
+    pairs = dict(edge_states(platform.graph.pairs()))
     assert pairs[1, 901] == newer
     assert not pairs[2, 902].visible
 
@@ -157,7 +145,11 @@ def test_the_nightly_folds_what_was_landed_and_publishes_once(platform: Platform
     platform.land(rating, rating, {"user_id": 7, "movie_id": 901, "event_type": "view"}, {"user_id": 7, "rating": "x"})
     platform.land({"user_id": 1, "movie_id": 901, "event_type": "retract"}, {**rating, "movie_id": 12345})
     platform.compact("2020-09-13")
-    platform.run("nightly")
+    result = platform.run("nightly")
+    [parity] = [one for one in result.get_asset_check_evaluations() if one.check_name == "graph_parity"]
+    figures = {name: one.value for name, one in parity.metadata.items()}
+    assert (parity.passed, parity.blocking) == (False, False), "nothing was ingested"
+    assert (figures["lake_pairs"], figures["graph_pairs"], figures["behind_pairs"]) == (26, 24, 3)
 
     states = dict(pair_states(platform.lake.read("interactions")))
     received = AT_S * 1000 + 500

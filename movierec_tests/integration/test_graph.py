@@ -15,6 +15,7 @@ from movierec_platform.adapters.graph import (
     _states_of_users,
 )
 from movierec_platform.config import Settings
+from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.registers import Pair, PairState, fold
 from movierec_platform.errors import GraphUnavailable, UsageError
@@ -42,7 +43,7 @@ def rated(at_ms: int, rating: float = 4.0) -> PairState:
 
 
 def everything(graph: Graph) -> dict[Pair, PairState]:
-    pairs = list(graph.pairs())
+    pairs = list(edge_states(graph.pairs()))
     assert len(pairs) == len({pair for pair, _ in pairs}), "a pair has two edges"
     return dict(pairs)
 

@@ -240,37 +240,6 @@ def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platfo
     assert FileLease(tmp_path, "raw", 0).view().holder is None
 
 
-def test_verify_finds_every_kind_of_damage_to_the_pair(platform: Platform) -> None:
-    platform.lander.land([{**GOOD, "event_id": f"{user}", "user_id": user} for user in (1, 2, 3)])
-    platform.run_through()
-    assert verify(platform.settings).equal
-    for statement in (
-        "MATCH (:Usuario {id: 1})-[e:VIO]->() DELETE e",
-        "MATCH (:Usuario {id: 2})-[e:VIO]->() SET e.rating = 1.0",
-        "MATCH (u:Usuario {id: 3}), (m:Pelicula {id: 30}) CREATE (u)-[:VIO {seen_at_ms: 5}]->(m)",
-    ):
-        platform.graph._write(lambda transaction, statement=statement: transaction.run(statement).consume())
-    parity = verify(platform.settings)
-    assert not parity.equal
-    assert parity.differing_buckets == (1, 2, 3)
-    found = {(one.user_id, one.movie_id): (one.lake, one.graph) for one in parity.first_differences}
-    truth = PairState(4.0, NOW, "1", NOW, None)
-    assert found == {
-        (1, 10): (truth, None),
-        (2, 10): (PairState(4.0, NOW, "2", NOW, None), PairState(1.0, NOW, "2", NOW, None)),
-        (3, 30): (None, PairState(seen_at_ms=5)),
-    }
-
-
-def test_a_doubled_edge_is_found(platform: Platform) -> None:
-    platform.lander.land([GOOD])
-    platform.run_through()
-    double = "MATCH (u:Usuario)-[e:VIO]->(m:Pelicula) CREATE (u)-[d:VIO]->(m) SET d = properties(e)"
-    platform.graph._write(lambda transaction: transaction.run(double).consume())
-    parity = verify(platform.settings)
-    assert (parity.lake_pairs, parity.graph_pairs, parity.differing_pairs) == (1, 2, 1)
-
-
 def test_the_reason_codes_that_can_come_out_are_those_of_the_contract(platform: Platform) -> None:
     platform.lander.land(MIXED)
     platform.run_through()

@@ -8,6 +8,7 @@ from movierec_platform.defs.batch.resources import resources
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([movielens, lake, similarity, graph]),
+    asset_checks=[graph.graph_parity],
     jobs=[load_movielens, nightly],
     schedules=[nightly_schedule],
     resources=resources(),

@@ -5,9 +5,14 @@ import time
 import dagster as dg
 
 from movierec_platform.defs.batch.resources import GraphResource, LakeResource
+from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.services.catalog import project_catalog
 from movierec_platform.services.import_ratings import import_ratings
 from movierec_platform.services.publish import publish_similarity
+from movierec_platform.services.verify import verify
+
+PARITY_WAIT_S = 60.0
+"""How long the check waits for pairs that are behind."""
 
 
 @dg.asset(deps=["movies", "popularity"], group_name="graph", kinds={"neo4j"})
@@ -36,6 +41,26 @@ def ratings_graph(
             "seconds": round(seconds, 3),
             "ratings_per_second": round(pairs / seconds),
         }
+    )
+
+
+@dg.asset_check(asset="interactions", description="The graph holds what the lake says of every pair.")
+def graph_parity(context: dg.AssetCheckExecutionContext, settings: SettingsResource) -> dg.AssetCheckResult:
+    """Passes when no pair differs, once what was under way has taken effect."""
+    started = time.monotonic()
+    parity = verify(settings.current(), PARITY_WAIT_S, lambda what, pairs: context.log.debug(f"{what}: {pairs} pairs"))
+    return dg.AssetCheckResult(
+        passed=parity.equal,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "seconds": round(time.monotonic() - started, 3),
+            "lake_pairs": parity.lake_pairs,
+            "graph_pairs": parity.graph_pairs,
+            "differing_pairs": parity.differing_pairs,
+            "behind_pairs": parity.behind_pairs,
+            "wrong_pairs": parity.wrong_pairs,
+            "first_differences": dg.MetadataValue.json(parity.as_json()["first_differences"]),
+        },
     )
 
 
