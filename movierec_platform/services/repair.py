@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from movierec_platform.adapters.graph import RETRY_S
 from movierec_platform.config import Settings
 from movierec_platform.domain.differences import KINDS, Difference, Kind
 from movierec_platform.domain.registers import Pair, bucket_of
@@ -43,7 +44,7 @@ def repair(settings: Settings, dry_run: bool = False, rounds: int = ROUNDS, prog
     what the lake says, or finds the pair changed: it is never undone. Changed pairs are looked at again, in `rounds`
     rounds at most. Interrupted, it can be run again.
     """
-    with Sides.opened(settings, progress) as sides:
+    with Sides.opened(settings, progress, RETRY_S) as sides:
         buckets, _, _ = sides.differing_buckets()
         kinds: Counter[Kind] = Counter()
         unknown_movies: set[int] = set()

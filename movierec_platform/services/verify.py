@@ -32,6 +32,8 @@ from movierec_platform.services.fold import fold_everything
 
 SHOWN = 20
 """Differing pairs that are listed."""
+RETRY_S = 5.0
+"""How long a graph that does not answer is asked again."""
 KEPT = 10_000
 """Differing pairs that are kept in memory; those of them that are behind are waited for."""
 POLL_S = 0.5
@@ -140,7 +142,7 @@ def unheard(what: str, pairs: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The graph, and the lake that it is compared with; `with Sides.opened(settings) as sides:`."""
+    """The graph, and the lake that it is compared with; `with Sides.opened(...) as sides:`."""
 
     graph: Graph
     lake: Lake
@@ -149,8 +151,8 @@ class Sides:
 
     @classmethod
     @contextmanager
-    def opened(cls, settings: Settings, progress: Progress = unheard) -> Iterator["Sides"]:
-        with Graph.open(settings) as graph:
+    def opened(cls, settings: Settings, progress: Progress, retry_s: float) -> Iterator["Sides"]:
+        with Graph.open(settings, retry_s) as graph:
             yield cls(graph, Lake(settings), open_objects(settings), progress)
 
     def edges(self, buckets: Collection[int] | None = None) -> Iterator[pa.Table]:
@@ -187,9 +189,9 @@ class Sides:
     def _told(self, what: str, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         pairs = 0
         for table in tables:
-            yield table
             pairs += table.num_rows
             self.progress(what, pairs)
+            yield table
 
 
 def pending_messages(queues: Queues) -> int:
@@ -207,7 +209,7 @@ def verify(settings: Settings, wait_s: float = 0.0, progress: Progress = unheard
     How many pairs differ, and when that was seen, is kept in the state database.
     """
     queues = Queues.open(settings)
-    with Sides.opened(settings, progress) as sides, closing(State.open(settings)) as state:
+    with Sides.opened(settings, progress, RETRY_S) as sides, closing(State.open(settings)) as state:
         pending = pending_messages(queues)
         buckets, lake_pairs, graph_pairs = sides.differing_buckets()
         found = sides.found(buckets)

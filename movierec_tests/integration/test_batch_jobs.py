@@ -177,7 +177,11 @@ def test_the_nightly_folds_what_was_landed_and_publishes_once(platform: Platform
     platform.land(rating, rating, {"user_id": 7, "movie_id": 901, "event_type": "view"}, {"user_id": 7, "rating": "x"})
     platform.land({"user_id": 1, "movie_id": 901, "event_type": "retract"}, {**rating, "movie_id": 12345})
     platform.compact("2020-09-13")
-    platform.run("nightly")
+    result = platform.run("nightly")
+    [parity] = [one for one in result.get_asset_check_evaluations() if one.check_name == "graph_parity"]
+    figures = {name: one.value for name, one in parity.metadata.items()}
+    assert (parity.passed, parity.blocking) == (False, False), "nothing was ingested"
+    assert (figures["lake_pairs"], figures["graph_pairs"], figures["behind_pairs"]) == (26, 24, 3)
 
     states = dict(pair_states(platform.lake.read("interactions")))
     received = AT_S * 1000 + 500
