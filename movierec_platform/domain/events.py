@@ -24,9 +24,9 @@ Id = Annotated[int, Field(strict=True, gt=0, le=INT64_MAX)]
 Text = Annotated[str, Field(strict=True, max_length=ID_MAX_LENGTH)]
 
 
-_SECONDS_BELOW = 10**11
+SECONDS_BELOW = 10**11
 """Epoch numbers below this are seconds (they reach the year 5138), those above are milliseconds."""
-_Ms = Annotated[int, Field(strict=True, ge=_SECONDS_BELOW)]
+_Ms = Annotated[int, Field(strict=True, ge=SECONDS_BELOW)]
 _ISO_8601: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
@@ -38,7 +38,7 @@ def _epoch_ms(moment: Any) -> int:
         return _epoch_ms_of_text(moment)
     if isinstance(moment, float) and not math.isfinite(moment):
         raise PydanticCustomError("timestamp_out_of_range", "a time is a finite number")
-    return int(moment * 1000) if abs(moment) < _SECONDS_BELOW else int(moment)
+    return int(moment * 1000) if abs(moment) < SECONDS_BELOW else int(moment)
 
 
 def _epoch_ms_of_text(text: str) -> int:

@@ -6,9 +6,9 @@ import pyarrow as pa
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
+from movierec_platform.domain.interactions import imported_rating_ids
 from movierec_platform.domain.registers import Pair, PairState
 from movierec_platform.errors import CheckFailed
-from movierec_platform.services.fold import imported_rating_ids
 
 BATCH_PAIRS = 5_000
 

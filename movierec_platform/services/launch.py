@@ -51,15 +51,16 @@ def launch_and_wait(
     run_config: Mapping[str, Any],
     on_progress: OnProgress,
     patience_s: float = PATIENCE_S,
+    tags: Mapping[str, str] | None = None,
 ) -> RunResult:
-    """The run of this job, once it has succeeded.
+    """The run of this job, with these tags, once it has succeeded.
 
     Raises DagsterUnavailable if the webserver does not answer (once the run is launched: for `patience_s`; the run goes
     on without us), UsageError for a job or config that Dagster does not know, and when a step fails the error of ours
     that it raised, else CheckFailed with the message of the failure.
     """
     started = time.monotonic()
-    run_id = _launch(settings.dagster_url, job_name, run_config)
+    run_id = _launch(settings.dagster_url, job_name, run_config, tags or {})
     on_progress("", "started", f"run {run_id} of {job_name}")
     metadata: dict[str, dict[str, Any]] = {}
     failure: MovierecError | None = None
@@ -128,10 +129,14 @@ fragment chain on PythonError { message className errorChain { error { message c
 """
 
 
-def _launch(url: str, job_name: str, run_config: Mapping[str, Any]) -> str:
+def _launch(url: str, job_name: str, run_config: Mapping[str, Any], tags: Mapping[str, str]) -> str:
     """The id of the new run."""
-    selector = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__", "jobName": job_name}
-    answer = graphql(url, _LAUNCH, {"params": {"selector": selector, "runConfigData": dict(run_config)}})["launchRun"]
+    params = {
+        "selector": {"repositoryLocationName": LOCATION, "repositoryName": "__repository__", "jobName": job_name},
+        "runConfigData": dict(run_config),
+        "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in tags.items()]},
+    }
+    answer = graphql(url, _LAUNCH, {"params": params})["launchRun"]
     if answer["__typename"] == "LaunchRunSuccess":
         return str(answer["run"]["runId"])
     said = "; ".join(error["message"] for error in answer.get("errors", [])) or answer.get("message", "")

@@ -24,8 +24,8 @@ from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.config import Settings
 from movierec_platform.errors import CheckFailed, Conflict, LeaseHeld
-from movierec_platform.services.catalog import catalog_rows, ratings_by_movie
-from movierec_platform.services.fold import fold_lake, pair_states
+from movierec_platform.services.catalog import catalog_rows
+from movierec_platform.services.fold import fold_everything, pair_states
 from movierec_platform.services.similarity import TABLE, made_at_ms
 
 EDGE = ("source_id", "target_id", "score", "rank", "support")
@@ -94,13 +94,13 @@ def rebuild_graph(
 
     Conflict if something else stands in it, or a rebuild of another moment that was interrupted.
     """
-    then, resumed = _begin(graph, as_of_ms, now_ms)
+    then, resumed = _begin(lake, graph, as_of_ms, now_ms)
     graph.prepare()
     if not then.movies:
         then = _write_catalogue(lake, graph, then, progress)
     if not then.users_done:
         graph.drop_users_after(then.last_user_id)
-        tables = whole_users(users_as_of(lake, objects, then.as_of_ms), pairs_at_once)
+        tables = whole_users(fold_everything(lake, objects, then.as_of_ms), pairs_at_once)
         then = _write_users(tables, graph, then, progress)
     versions = versions_of(lake, then.as_of_ms)
     if set(versions) - set(then.versions):
@@ -160,15 +160,11 @@ def whole_users(tables: Iterable[pa.Table], pairs: int) -> Iterator[pa.Table]:
 
 
 def movies_of(lake: Lake, as_of_ms: int) -> tuple[pa.Table, pa.Table]:
-    """(movies, how each is rated) as of then."""
-    movies = lake.read("movies", as_of_ms=as_of_ms)
-    interactions = lake.batches("interactions", columns=["movie_id", "rating"], as_of_ms=as_of_ms)
-    return movies, ratings_by_movie(interactions)
-
-
-def users_as_of(lake: Lake, objects: ObjectStore, as_of_ms: int) -> Iterator[pa.Table]:
-    """All that had landed by then, folded: tables of whole users, ascending."""
-    yield fold_lake(lake, objects).sort_by([("user_id", "ascending"), ("movie_id", "ascending")])
+    """(movies, their popularity) as of then. CheckFailed if the lake had none of them yet."""
+    for table in ("movies", "popularity"):
+        if not lake.exists(table, as_of_ms):
+            raise CheckFailed(f"the lake had no table {table} at that time: `movierec load` makes it")
+    return lake.read("movies", as_of_ms=as_of_ms), lake.read("popularity", as_of_ms=as_of_ms)
 
 
 def similarity_edges(lake: Lake, version: str) -> Iterator[pa.RecordBatch]:
@@ -176,7 +172,7 @@ def similarity_edges(lake: Lake, version: str) -> Iterator[pa.RecordBatch]:
     return lake.batches(TABLE, columns=EDGE, where=ds.field("version") == version)
 
 
-def _begin(graph: BulkGraph, as_of_ms: int | None, now_ms: int) -> tuple[Reconstruction, bool]:
+def _begin(lake: Lake, graph: BulkGraph, as_of_ms: int | None, now_ms: int) -> tuple[Reconstruction, bool]:
     """How far the rebuild of this moment is, and whether it had been begun before."""
     begun = graph.reconstruction()
     if begun is None:
@@ -188,6 +184,7 @@ def _begin(graph: BulkGraph, as_of_ms: int | None, now_ms: int) -> tuple[Reconst
                 "the folder graph in its home"
             )
         begun = Reconstruction(now_ms if as_of_ms is None else as_of_ms, as_of_given=as_of_ms is not None)
+        movies_of(lake, begun.as_of_ms)  # nothing is begun that cannot be made
         graph.note(begun)
         return begun, False
     if begun.as_of_given != (as_of_ms is not None) or as_of_ms not in (None, begun.as_of_ms):
@@ -200,15 +197,13 @@ def _begin(graph: BulkGraph, as_of_ms: int | None, now_ms: int) -> tuple[Reconst
 
 
 def _write_catalogue(lake: Lake, graph: BulkGraph, then: Reconstruction, progress: Progress) -> Reconstruction:
-    movies, rated = movies_of(lake, then.as_of_ms)
+    movies, popularity = movies_of(lake, then.as_of_ms)
     written = 0
-    for rows in catalog_rows(movies, rated):
+    for rows in catalog_rows(movies, popularity):
         graph.merge_movies(rows)
         written += len(rows)
         progress("movies", written, movies.num_rows)
-    if not written:
-        raise CheckFailed("the lake has no movies: `movierec load` brings them")
-    then = replace(then, movies=written, expected_pairs=pc.sum(rated["pairs"]).as_py() or 0)
+    then = replace(then, movies=written, expected_pairs=pc.sum(popularity["seen_count"]).as_py() or 0)
     graph.note(then)
     return then
 

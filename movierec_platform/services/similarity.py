@@ -5,9 +5,9 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from movierec_platform.adapters.lake import Lake
+from movierec_platform.domain.interactions import visible
 from movierec_platform.domain.similarity import Edges, cosine_neighbours
 from movierec_platform.errors import CheckFailed
 
@@ -68,12 +68,6 @@ def made_at_ms(version: str) -> int:
     """When a version was made, in epoch ms: its name tells."""
     made = datetime.strptime(version.partition("-")[0], _TIME).replace(tzinfo=timezone.utc)
     return int(made.timestamp() * 1000)
-
-
-def visible(interactions: pa.Table) -> pa.ChunkedArray:
-    """For each row, whether the pair counts as seen: seen_at_ms > retracted_at_ms, as PairState.visible."""
-    never_retracted = pc.fill_null(interactions["retracted_at_ms"], -1)
-    return pc.fill_null(pc.greater(interactions["seen_at_ms"], never_retracted), False)
 
 
 def _table(version: str, edges: Edges) -> pa.Table:

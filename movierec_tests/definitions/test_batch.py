@@ -12,15 +12,16 @@ from movierec_platform.defs.batch.definitions import defs
 LINEAGE = {
     "movies": set(),
     "ratings": set(),
-    "interactions": {"movies", "ratings"},
-    "catalog_graph": {"movies", "interactions"},
+    "interactions": {"movies", "ratings", "events"},
+    "popularity": {"movies", "interactions"},
+    "catalog_graph": {"movies", "popularity"},
     "ratings_graph": {"ratings", "catalog_graph"},
     "movie_similarity": {"interactions"},
     "similarity_graph": {"movie_similarity", "catalog_graph"},
 }
 GROUPS = {
     "movielens": {"movies", "ratings"},
-    "lake": {"interactions"},
+    "lake": {"interactions", "popularity"},
     "similarity": {"movie_similarity"},
     "graph": {"catalog_graph", "ratings_graph", "similarity_graph"},
 }
@@ -57,8 +58,8 @@ def test_the_description_is_the_grain_of_a_row(name: str) -> None:
 @pytest.mark.parametrize(
     ("job", "steps"),
     [
-        ("load_movielens", {"movielens", "interactions", "catalog_graph", "ratings_graph"}),
-        ("nightly", {"interactions", "catalog_graph", "movie_similarity", "similarity_graph"}),
+        ("load_movielens", {"movielens", "interactions", "popularity", "catalog_graph", "ratings_graph"}),
+        ("nightly", {"interactions", "popularity", "catalog_graph", "movie_similarity", "similarity_graph"}),
     ],
 )
 def test_jobs_run_their_assets_in_one_process(job: str, steps: set[str]) -> None:

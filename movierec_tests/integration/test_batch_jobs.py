@@ -22,9 +22,12 @@ from movierec_platform.defs.batch import lake as lake_assets
 from movierec_platform.defs.batch import movielens, similarity
 from movierec_platform.defs.batch.jobs import load_movielens, nightly
 from movierec_platform.defs.batch.resources import resources
+from movierec_platform.domain.event_checks import EventPolicy
+from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.registers import PairState
-from movierec_platform.errors import CheckFailed, LakeUnavailable, UsageError
-from movierec_platform.services.fold import fold_lake, pair_states
+from movierec_platform.errors import CheckFailed, LakeUnavailable, PromotionRefused, UsageError
+from movierec_platform.services.compact import compact_day, read_catalogue
+from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.publish import publish_similarity
 from movierec_platform.services.similarity import compute_similarity
 
@@ -69,6 +72,9 @@ class Platform:
             f"raw/date=2020-09-13/hour=12/{uuid.uuid4()}.ndjson.gz", gzip.compress("\n".join(lines).encode())
         )
 
+    def compact(self, day: str) -> None:
+        compact_day(self.lake, self.objects, day, read_catalogue(self.lake), EventPolicy(), AT_S * 1000 + 86_400_000)
+
     def versions_in_graph(self) -> dict[str, int]:
         publication = self.graph.publication()
         names = [publication.version, publication.previous] if publication else []
@@ -109,7 +115,14 @@ def test_an_archive_becomes_tables_and_graph_and_again_changes_nothing(platform:
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
-    assert counts == {"movies": 5, "ratings": 24, "interactions": 24, "catalog_graph": 5, "ratings_graph": 24}
+    assert counts == {
+        "movies": 5,
+        "ratings": 24,
+        "interactions": 24,
+        "popularity": 5,
+        "catalog_graph": 5,
+        "ratings_graph": 24,
+    }
     assert (platform.graph.movie_count(), platform.graph.pair_count()) == (5, 24)
     tables = {name: platform.lake.read(name) for name in ("movies", "ratings", "interactions")}
     assert dict(platform.graph.pairs()) == dict(pair_states(tables["interactions"]))
@@ -143,6 +156,7 @@ def test_the_nightly_folds_what_was_landed_and_publishes_once(platform: Platform
     rating = {"event_id": "e1", "user_id": 7, "movie_id": 905, "rating": 5.0}
     platform.land(rating, rating, {"user_id": 7, "movie_id": 901, "event_type": "view"}, {"user_id": 7, "rating": "x"})
     platform.land({"user_id": 1, "movie_id": 901, "event_type": "retract"}, {**rating, "movie_id": 12345})
+    platform.compact("2020-09-13")
     platform.run("nightly")
 
     states = dict(pair_states(platform.lake.read("interactions")))
@@ -189,7 +203,11 @@ def test_an_empty_similarity_is_never_published(platform: Platform, tmp_path: Pa
     platform.load(archive(tmp_path, RATED))
     platform.run("nightly")
     before = platform.graph.publication()
-    platform.load(archive(tmp_path, [(1, 901, 4.0), (2, 902, 4.0)], "lonely.zip"))
+    fewer = archive(tmp_path, [(1, 901, 4.0), (2, 902, 4.0)], "lonely.zip")
+    with pytest.raises(PromotionRefused, match="pairs_do_not_shrink: 2 pairs after 24"):
+        platform.load(fewer)
+    waived = {"waive": ["pairs_do_not_shrink"]}
+    platform.run("load_movielens", movielens={"archive": fewer}, interactions=waived)
     with pytest.raises(CheckFailed, match="no two of 2 visible pairs share a user"):
         platform.run("nightly")
     assert platform.graph.publication() == before
@@ -248,9 +266,9 @@ def test_a_foreign_object_among_the_raw_ones_is_named(
     platform: Platform, tmp_path: Path, body: bytes, said: str
 ) -> None:
     platform.load(archive(tmp_path, RATED))
-    platform.objects.put("raw/foreign.gz", body)
-    with pytest.raises(UsageError, match=rf"raw/foreign\.gz .*{said}"):
-        fold_lake(platform.lake, platform.objects)
+    platform.objects.put("raw/date=2020-09-13/hour=12/foreign.gz", body)
+    with pytest.raises(UsageError, match=rf"raw/date=2020-09-13/hour=12/foreign\.gz .*{said}"):
+        list(fold_everything(platform.lake, platform.objects))
 
 
 def test_lake_failures_are_ours(platform: Platform, settings: Settings) -> None:

@@ -10,25 +10,23 @@ from hypothesis import strategies as st
 
 from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.config import load_settings
+from movierec_platform.domain.interactions import INTERACTIONS, visible
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import DagsterUnavailable
-from movierec_platform.services.catalog import catalog_rows, ratings_by_movie
-from movierec_platform.services.fold import INTERACTIONS
+from movierec_platform.services.catalog import catalog_rows
 from movierec_platform.services.import_ratings import user_batches
 from movierec_platform.services.launch import launch_and_wait
-from movierec_platform.services.similarity import next_version, visible
+from movierec_platform.services.similarity import next_version
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=timezone.utc)
 AT_MS = 1_600_000_000_000
 
 
-def test_catalogue_rows_count_visible_ratings_only() -> None:
+def test_catalogue_rows_say_how_movies_are_rated() -> None:
     movies = [(1, "Heat", 1995, ["Crime"]), (2, "Alien", None, []), (3, "Up", 2009, ["Comedy"])]
     movies_table = pa.table([list(column) for column in zip(*movies, strict=True)], schema=MOVIES)
-    interactions = pa.table({"movie_id": [3, 1, 1, 1, 2], "rating": [4.0, 5.0, 2.0, None, None]})
-    assert list(
-        catalog_rows(movies_table, ratings_by_movie(interactions.to_batches(max_chunksize=2)), batch_movies=2)
-    ) == [
+    popularity = pa.table({"movie_id": [3, 1, 9], "rating_count": [1, 2, 0], "rating_mean": [4.0, 3.5, None]})
+    assert list(catalog_rows(movies_table, popularity, batch_movies=2)) == [
         [
             {"id": 1, "title": "Heat", "year": 1995, "genres": ["Crime"], "rating_count": 2, "rating_mean": 3.5},
             {"id": 2, "title": "Alien", "year": None, "genres": [], "rating_count": 0, "rating_mean": None},

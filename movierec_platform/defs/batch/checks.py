@@ -1,16 +1,20 @@
 """What the services' checks found, as Dagster shows it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import dagster as dg
 
 from movierec_platform.domain.findings import Finding
 
 
-def check_results(asset: str, findings: Iterable[Finding]) -> Iterator[dg.AssetCheckResult]:
-    """One result per finding, for an asset that declared these checks. A check that does not block is a warning."""
+def check_results(
+    asset: str, findings: Iterable[Finding], waived: Collection[str] = ()
+) -> Iterator[dg.AssetCheckResult]:
+    """One result per finding, for an asset that declared these checks. One that does not block or is waived warns."""
     for one in findings:
-        severity = dg.AssetCheckSeverity.ERROR if one.blocking else dg.AssetCheckSeverity.WARN
+        # An error of a blocking check would keep downstream assets from running, though the rows were promoted.
+        stops = one.blocking and one.check not in waived
+        severity = dg.AssetCheckSeverity.ERROR if stops else dg.AssetCheckSeverity.WARN
         yield dg.AssetCheckResult(
             passed=one.passed,
             check_name=one.check,

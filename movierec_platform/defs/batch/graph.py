@@ -10,7 +10,7 @@ from movierec_platform.services.import_ratings import import_ratings
 from movierec_platform.services.publish import publish_similarity
 
 
-@dg.asset(deps=["movies", "interactions"], group_name="graph", kinds={"neo4j"})
+@dg.asset(deps=["movies", "popularity"], group_name="graph", kinds={"neo4j"})
 def catalog_graph(lake: LakeResource, graph: GraphResource) -> dg.MaterializeResult[None]:
     """One Pelicula per movie, its ES_DE edges to each Genero, and how many visible ratings it has with their mean."""
     started = time.monotonic()

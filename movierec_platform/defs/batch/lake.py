@@ -1,17 +1,54 @@
 """What the lake derives from the imports and from everything that was ever posted."""
 
 import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
 
 import dagster as dg
+from pydantic import Field
 
+from movierec_platform.defs.batch.checks import check_results
 from movierec_platform.defs.batch.resources import LakeResource, ObjectStoreResource
-from movierec_platform.services.fold import fold_lake
+from movierec_platform.defs.settings import SettingsResource
+from movierec_platform.domain.interaction_checks import CHECKS
+from movierec_platform.errors import PromotionRefused
+from movierec_platform.services.interactions import fold_interactions
+from movierec_platform.services.popularity import compute_popularity
 
 
-@dg.asset(deps=["movies", "ratings"], group_name="lake", kinds={"delta"})
-def interactions(lake: LakeResource, objects: ObjectStoreResource) -> dg.MaterializeResult[None]:
-    """One row per (user, movie) pair: its three registers, folded from the bulk ratings and every landed event."""
+class FoldConfig(dg.Config):
+    """What a person lets pass."""
+
+    waive: list[str] = Field([], description="names of blocking checks that may fail this once")
+
+
+@dg.asset(
+    deps=["movies", "ratings", "events"],
+    check_specs=[dg.AssetCheckSpec(name, asset="interactions", blocking=True) for name in CHECKS],
+    group_name="lake",
+    kinds={"delta"},
+)
+def interactions(
+    config: FoldConfig, settings: SettingsResource, lake: LakeResource, objects: ObjectStoreResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """One row per (user, movie) pair: its three registers, folded from the bulk ratings and all promoted events."""
     started = time.monotonic()
-    opened = lake.open()
-    rows = opened.write("interactions", fold_lake(opened, objects.open()))
-    return dg.MaterializeResult(metadata={"dagster/row_count": rows, "seconds": round(time.monotonic() - started, 3)})
+    today = datetime.now(timezone.utc).date()
+    try:
+        folded = fold_interactions(lake.open(), objects.open(), today, settings.current().late_days, config.waive)
+    except PromotionRefused as refused:
+        yield from check_results("interactions", refused.findings, config.waive)
+        raise
+    yield from check_results("interactions", folded.findings, config.waive)
+    yield dg.MaterializeResult(
+        metadata={"dagster/row_count": folded.pairs, "seconds": round(time.monotonic() - started, 3)}
+    )
+
+
+@dg.asset(deps=["movies", "interactions"], group_name="lake", kinds={"delta"})
+def popularity(settings: SettingsResource, lake: LakeResource) -> dg.MaterializeResult[None]:
+    """One row per movie: visible ratings, their mean and Bayesian mean, who has seen it, and its decayed trend."""
+    started = time.monotonic()
+    defaults = settings.current()
+    movies = compute_popularity(lake.open(), defaults.trend_half_life_days, defaults.rating_prior_weight)
+    return dg.MaterializeResult(metadata={"dagster/row_count": movies, "seconds": round(time.monotonic() - started, 3)})

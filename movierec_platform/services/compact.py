@@ -1,0 +1,288 @@
+"""The table `events`: what was landed on a day, judged by the gate's own rules, each content once.
+
+A partition is all of a day (UTC, by time received). Its file's label says what it was made of: a digest of the listing
+of the day's raw objects and, where events of unknown movies were refused, one of the catalogue. A day is current while
+its label is what the listing and the catalogue say now. The table `compactions` tells what was counted; a row of it
+holds while its label is the partition's.
+"""
+
+import gzip
+import hashlib
+import re
+import zlib
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from movierec_platform.adapters.lake import Lake
+from movierec_platform.adapters.objects import Listed, ObjectStore
+from movierec_platform.domain.envelope import RAW_PREFIX
+from movierec_platform.domain.event_checks import EventPolicy, Landed, event_findings, figures_of
+from movierec_platform.domain.findings import Finding
+from movierec_platform.domain.landed import EVENTS, Judged, NotLanded, in_order, judge_lines
+from movierec_platform.errors import UsageError
+from movierec_platform.services.promote import promote_checked
+
+TABLE, LEDGER, BY_DAY = "events", "compactions", "date"
+COMPACTIONS = pa.schema(
+    [
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("objects", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("landed", pa.int64(), nullable=False),
+        pa.field("accepted", pa.int64(), nullable=False),
+        pa.field("duplicates", pa.int64(), nullable=False),
+        pa.field("rejected", pa.map_(pa.string(), pa.int64()), nullable=False),
+    ]
+)
+_ANY = "any"
+_TRAILING_DAYS = 7
+_CHUNK_LINES = 50_000
+_DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The movies that events may be about."""
+
+    movie_ids: pa.Array
+    digest: str
+
+    @classmethod
+    def of(cls, movie_ids: Iterable[int] | pa.ChunkedArray) -> "Catalogue":
+        """The catalogue of these movies, in whatever order and however often each is given."""
+        given = movie_ids.to_numpy() if isinstance(movie_ids, pa.ChunkedArray) else np.array(list(movie_ids), np.int64)
+        distinct = np.unique(given)
+        return cls(pa.array(distinct, pa.int64()), hashlib.blake2b(distinct.tobytes(), digest_size=16).hexdigest())
+
+    def knows(self, movie_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """For each of these movies, whether it is in the catalogue."""
+        return pc.is_in(movie_ids, value_set=self.movie_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class DayReport:
+    """What a compaction of a day counted."""
+
+    day: str
+    objects: int
+    bytes: int
+    """Of the objects, compressed."""
+    landed: int
+    accepted: int
+    duplicates: int
+    rejected: Mapping[str, int]
+    """By reason code."""
+    findings: Sequence[Finding]
+
+
+def read_catalogue(lake: Lake) -> Catalogue:
+    """The movies of the lake as of now. Raises LakeUnavailable before the first load."""
+    return Catalogue.of(lake.read("movies", columns=["movie_id"])["movie_id"])
+
+
+def compact_day(
+    lake: Lake,
+    objects: ObjectStore,
+    day: str,
+    catalogue: Catalogue,
+    policy: EventPolicy,
+    now_ms: int,
+    waived: Collection[str] = (),
+) -> DayReport:
+    """The day's partition of `events` and its row of `compactions` are of the objects that a listing shows now.
+
+    Doing it again gives the same rows in the same order. Raises PromotionRefused, and leaves both tables as they were,
+    if a blocking check of the new rows failed that is not waived; UsageError for an object that is no raw object.
+    """
+    listed = list(objects.listing(day_prefix(day)))
+    landed, rejected = 0, Counter[str]()
+    parts = [EVENTS.empty_table()]
+    for lines, judged in _judged(objects, listed, catalogue):
+        landed += lines
+        rejected += judged.rejected
+        parts.append(judged.accepted)
+    events = pa.concat_tables(parts)
+    order = in_order(events)
+    label = f"{listing_digest(listed)}-{catalogue.digest if rejected['unknown_movie'] else _ANY}"
+    row = {
+        "label": label,
+        "objects": len(listed),
+        "bytes": sum(one.size for one in listed),
+        "landed": landed,
+        "accepted": len(order),
+        "duplicates": events.num_rows - len(order),
+        "rejected": sorted(rejected.items()),
+    }
+    partition = (BY_DAY, day)
+    staged = lake.stage(TABLE, _slices(events, order), EVENTS, partition, label)
+    figures = figures_of(lake.staged_batches(staged), catalogue.movie_ids, policy.ahead_ms)
+    findings = event_findings(
+        figures,
+        Landed(landed, len(order), row["duplicates"], sum(rejected.values())),
+        earlier=_landed_before(lake, day),
+        is_over=now_ms >= _end_ms(day),
+        policy=policy,
+    )
+    counted = lake.stage(LEDGER, [pa.Table.from_pylist([row], schema=COMPACTIONS)], COMPACTIONS, partition, label)
+    # The ledger first: whoever is stopped between the two leaves a day that is not current, and so is done again.
+    promote_checked(lake, [counted, staged], findings, waived)
+    return DayReport(
+        day, len(listed), row["bytes"], landed, len(order), row["duplicates"], dict(row["rejected"]), findings
+    )
+
+
+def stale_days(lake: Lake, objects: ObjectStore, days: Iterable[str], catalogue: Catalogue) -> dict[str, str]:
+    """Those of these days whose partition is not current, and the digest of what is listed for each now.
+
+    A day on which nothing was landed and that has no partition is not stale.
+    """
+    labels = lake.labels(TABLE, BY_DAY)
+    stale = {}
+    for day in days:
+        listed = list(objects.listing(day_prefix(day)))
+        digest = listing_digest(listed)
+        if (listed or day in labels) and not _is_current(labels.get(day), digest, catalogue):
+            stale[day] = f"{digest}-{catalogue.digest}"
+    return stale
+
+
+def landed_events(
+    lake: Lake, objects: ObjectStore, catalogue: Catalogue, until_ms: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Every accepted event of a known movie that was ever landed (schema EVENTS), compacted or not, in no order.
+
+    Days that are current are read from their partitions, the others from the raw objects: those have duplicates.
+    `until_ms` leaves out what was received later (epoch ms). Raises UsageError for an object that is no raw object.
+    """
+    labels = lake.labels(TABLE, BY_DAY)
+    for day in landed_days(objects):
+        listed = list(objects.listing(day_prefix(day)))
+        if _is_current(labels.get(day), listing_digest(listed), catalogue):
+            where = ds.field(BY_DAY) == day
+            if until_ms is not None:
+                where &= ds.field("received_at_ms") <= until_ms
+            for batch in lake.batches(TABLE, EVENTS.names, where):
+                known = batch.filter(pc.is_in(batch["movie_id"], value_set=catalogue.movie_ids))
+                yield known.cast(EVENTS)
+        else:
+            for _, judged in _judged(objects, listed, catalogue):
+                kept = judged.accepted
+                if until_ms is not None:
+                    kept = kept.filter(pc.less_equal(kept["received_at_ms"], until_ms))
+                yield from kept.to_batches()
+
+
+def landed_days(objects: ObjectStore) -> list[str]:
+    """The days of which there are raw objects, ascending. Raises UsageError if something else stands among them."""
+    folders, keys = objects.folders(RAW_PREFIX)
+    strangers = foreign_names(folders, keys)
+    if strangers:
+        raise UsageError(
+            f"s3://{objects.bucket} has {', '.join(strangers)} beside the raw objects, which stand under"
+            f" {RAW_PREFIX}date=YYYY-MM-DD/; move it out of {RAW_PREFIX}"
+        )
+    return sorted(folder.removeprefix("date=") for folder in folders)
+
+
+def foreign_names(folders: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """What of this stands directly under the prefix of raw objects and is no day."""
+    return [f"{RAW_PREFIX}{folder}/" for folder in folders if not _is_day(folder)] + list(keys)
+
+
+def day_prefix(day: str) -> str:
+    """What the keys of the raw objects of a day start with."""
+    return f"{RAW_PREFIX}date={day}/"
+
+
+def listing_digest(listed: Iterable[Listed]) -> str:
+    """32 hexadecimal digits that are others once an object is added, removed or rewritten."""
+    digest = hashlib.blake2b(digest_size=16)
+    for one in listed:
+        digest.update(f"{one.key}\t{one.size}\t{one.etag}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_current(label: str | None, digest: str, catalogue: Catalogue) -> bool:
+    return label in (f"{digest}-{_ANY}", f"{digest}-{catalogue.digest}")
+
+
+def _is_day(folder: str) -> bool:
+    named = _DAY.fullmatch(folder)
+    if not named:
+        return False
+    try:
+        date.fromisoformat(named[1])
+    except ValueError:
+        return False
+    return True
+
+
+def _end_ms(day: str) -> int:
+    end = datetime.combine(date.fromisoformat(day) + timedelta(days=1), datetime.min.time(), timezone.utc)
+    return int(end.timestamp() * 1000)
+
+
+def _landed_before(lake: Lake, day: str) -> list[int]:
+    """How many events were landed on each of the up to 7 latest days before this one that have been counted."""
+    if not lake.exists(LEDGER):
+        return []
+    labels = lake.labels(TABLE, BY_DAY)
+    rows = lake.read(LEDGER, [BY_DAY, "label", "landed"], [(BY_DAY, "<", day)]).to_pylist()
+    counted = {row[BY_DAY]: row["landed"] for row in rows if row["label"] == labels.get(row[BY_DAY])}
+    return [counted[earlier] for earlier in sorted(counted)[-_TRAILING_DAYS:]]
+
+
+def _judged(objects: ObjectStore, listed: Sequence[Listed], catalogue: Catalogue) -> Iterator[tuple[int, Judged]]:
+    """(lines, the verdicts on them, the catalogue's included) of these objects, 50,000 lines or an object at a time."""
+    keys = [one.key for one in listed]
+    lines: list[bytes] = []
+    starts: list[tuple[int, str]] = []
+    for key, body in zip(keys, objects.get_all(keys), strict=True):
+        starts.append((len(lines), key))
+        lines += _lines(objects, key, body)
+        if len(lines) >= _CHUNK_LINES:
+            yield len(lines), _verdicts(objects, lines, starts, catalogue)
+            lines, starts = [], []
+    if lines:
+        yield len(lines), _verdicts(objects, lines, starts, catalogue)
+
+
+def _verdicts(
+    objects: ObjectStore, lines: Sequence[bytes], starts: Sequence[tuple[int, str]], catalogue: Catalogue
+) -> Judged:
+    try:
+        judged = judge_lines(lines)
+    except NotLanded as stranger:
+        start, key = starts[bisect_right(starts, (stranger.line, "\U0010ffff")) - 1]
+        raise _foreign(objects, key, f"line {stranger.line - start + 1} is not a landed event") from stranger
+    known = judged.accepted.filter(catalogue.knows(judged.accepted["movie_id"]))
+    unknown = judged.accepted.num_rows - known.num_rows
+    return Judged(known, judged.rejected + Counter(unknown_movie=unknown))
+
+
+def _lines(objects: ObjectStore, key: str, body: bytes) -> list[bytes]:
+    try:
+        return gzip.decompress(body).splitlines()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _foreign(objects, key, f"not gzip: {error}") from error
+
+
+def _slices(events: pa.Table, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[pa.Table]:
+    """The rows of the events in this order, a row group at a time: a sorted copy of the whole is never held."""
+    whole = events.combine_chunks()
+    for start in range(0, len(order), _CHUNK_LINES):
+        yield whole.take(pa.array(order[start : start + _CHUNK_LINES]))
+
+
+def _foreign(objects: ObjectStore, key: str, reason: str) -> UsageError:
+    return UsageError(
+        f"s3://{objects.bucket}/{key} was not written by the API or the gate ({reason}); move it out of {RAW_PREFIX}"
+    )
