@@ -101,7 +101,7 @@ def rebuild_graph(
     if not then.users_done:
         graph.drop_users_after(then.last_user_id)
         tables = whole_users(fold_everything(lake, objects, then.as_of_ms), pairs_at_once)
-        then = _write_users(tables, graph, then, progress)
+        then = write_users(tables, graph, then, progress)
     versions = versions_of(lake, then.as_of_ms)
     if set(versions) - set(then.versions):
         graph.drop_similarity(keep=then.versions)
@@ -172,6 +172,26 @@ def similarity_edges(lake: Lake, version: str) -> Iterator[pa.RecordBatch]:
     return lake.batches(TABLE, columns=EDGE, where=ds.field("version") == version)
 
 
+def write_users(
+    tables: Iterable[pa.Table], graph: BulkGraph, then: Reconstruction, progress: Progress
+) -> Reconstruction:
+    """All users of these tables (whole users, ascending) stand in the graph; those up to `last_user_id` did before."""
+    for rows in tables:
+        rows = rows.filter(pc.greater(rows["user_id"], then.last_user_id))
+        if rows.num_rows:
+            then = replace(
+                then,
+                last_user_id=rows["user_id"][-1].as_py(),
+                users=then.users + len(rows["user_id"].unique()),
+                pairs=then.pairs + rows.num_rows,
+            )
+            graph.create_users(list(pair_states(rows)), then)
+            progress("pairs", then.pairs, max(then.pairs, then.expected_pairs))
+    then = replace(then, users_done=True)
+    graph.note(then)
+    return then
+
+
 def _begin(lake: Lake, graph: BulkGraph, as_of_ms: int | None, now_ms: int) -> tuple[Reconstruction, bool]:
     """How far the rebuild of this moment is, and whether it had been begun before."""
     begun = graph.reconstruction()
@@ -204,25 +224,6 @@ def _write_catalogue(lake: Lake, graph: BulkGraph, then: Reconstruction, progres
         written += len(rows)
         progress("movies", written, movies.num_rows)
     then = replace(then, movies=written, expected_pairs=pc.sum(popularity["seen_count"]).as_py() or 0)
-    graph.note(then)
-    return then
-
-
-def _write_users(
-    tables: Iterable[pa.Table], graph: BulkGraph, then: Reconstruction, progress: Progress
-) -> Reconstruction:
-    for rows in tables:
-        rows = rows.filter(pc.greater(rows["user_id"], then.last_user_id))
-        if rows.num_rows:
-            then = replace(
-                then,
-                last_user_id=rows["user_id"][-1].as_py(),
-                users=then.users + len(rows["user_id"].unique()),
-                pairs=then.pairs + rows.num_rows,
-            )
-            graph.create_users(list(pair_states(rows)), then)
-            progress("pairs", then.pairs, max(then.pairs, then.expected_pairs))
-    then = replace(then, users_done=True)
     graph.note(then)
     return then
 
