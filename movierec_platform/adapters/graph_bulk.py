@@ -215,10 +215,10 @@ class BatchEndpoint:
 
     def _post(self, path: str, **body: Any) -> requests.Response:
         headers = {"Content-Type": "application/x-ndjson"} if "data" in body else {}
+        # The first is also what sending the whole body may take, which the server reads no faster than it writes.
+        timeout = (BATCH_TIMEOUT_S if body.get("data") else CONNECT_TIMEOUT_S, BATCH_TIMEOUT_S)
         try:
-            return self._session.post(
-                f"{self._url}/api/v1/{path}", headers=headers, timeout=(CONNECT_TIMEOUT_S, BATCH_TIMEOUT_S), **body
-            )
+            return self._session.post(f"{self._url}/api/v1/{path}", headers=headers, timeout=timeout, **body)
         except requests.RequestException as error:
             raise GraphUnavailable(f"the graph at MOVIEREC_GRAPH_HTTP_URL does not answer: {error}") from error
 
