@@ -30,7 +30,7 @@ def catalog_rows(
 
 
 def catalog_table(movies: pa.Table, popularity: pa.Table) -> pa.Table:
-    """`id, title, year, genres, rating_count, rating_mean` of each movie by id.
+    """`id, title, year, genres, rating_count, rating_mean` of each movie, by id.
 
     Count and mean are those of the popularity, of which a movie may lack its row: nothing rated it, the mean is None.
     """

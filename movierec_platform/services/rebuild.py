@@ -95,14 +95,14 @@ def rebuild_graph(
 
     Conflict if something else stands in it, or a rebuild of another moment that was interrupted.
     """
-    then, resumed = _begin(graph, as_of_ms, now_ms)
+    then, resumed = _begin(lake, graph, as_of_ms, now_ms)
     graph.prepare()
     if not then.movies:
         then = _write_catalogue(lake, graph, then, progress)
     if not then.users_done:
         graph.drop_users_after(then.last_user_id)
-        tables = whole_users(users_as_of(lake, objects, then.as_of_ms), pairs_at_once)
-        then = _write_users(tables, graph, then, progress)
+        tables = whole_users(fold_everything(lake, objects, then.as_of_ms), pairs_at_once)
+        then = write_users(tables, graph, then, progress)
     versions = versions_of(lake, then.as_of_ms)
     if set(versions) - set(then.versions):
         graph.drop_similarity(keep=then.versions)
@@ -161,13 +161,11 @@ def whole_users(tables: Iterable[pa.Table], pairs: int) -> Iterator[pa.Table]:
 
 
 def movies_of(lake: Lake, as_of_ms: int) -> tuple[pa.Table, pa.Table]:
-    """(movies, their popularity) as of then."""
+    """(movies, their popularity) as of then. CheckFailed if the lake had none of them yet."""
+    for table in ("movies", "popularity"):
+        if not lake.exists(table, as_of_ms):
+            raise CheckFailed(f"the lake had no table {table} at that time: `movierec load` makes it")
     return lake.read("movies", as_of_ms=as_of_ms), lake.read("popularity", as_of_ms=as_of_ms)
-
-
-def users_as_of(lake: Lake, objects: ObjectStore, as_of_ms: int) -> Iterator[pa.Table]:
-    """All that had landed by then, folded: tables of whole users, ascending."""
-    return fold_everything(lake, objects, as_of_ms)
 
 
 def similarity_edges(lake: Lake, version: str) -> Iterator[pa.RecordBatch]:
@@ -175,46 +173,10 @@ def similarity_edges(lake: Lake, version: str) -> Iterator[pa.RecordBatch]:
     return lake.batches(TABLE, columns=EDGE, where=ds.field("version") == version)
 
 
-def _begin(graph: BulkGraph, as_of_ms: int | None, now_ms: int) -> tuple[Reconstruction, bool]:
-    """How far the rebuild of this moment is, and whether it had been begun before."""
-    begun = graph.reconstruction()
-    if begun is None:
-        if nodes := graph.nodes_by_label():
-            counted = ", ".join(f"{count} {label}" for label, count in nodes.items())
-            raise Conflict(
-                f"the graph is not empty ({counted}): a rebuild makes it in an empty database. Name a new one by "
-                "NEO4J_DATABASE, or empty this one (MATCH (n) DETACH DELETE n); of a local stack, stop it and remove "
-                "the folder graph in its home"
-            )
-        begun = Reconstruction(now_ms if as_of_ms is None else as_of_ms, as_of_given=as_of_ms is not None)
-        graph.note(begun)
-        return begun, False
-    if begun.as_of_given != (as_of_ms is not None) or as_of_ms not in (None, begun.as_of_ms):
-        moment = datetime.fromtimestamp(begun.as_of_ms / 1000, tz=timezone.utc).isoformat().replace("+00:00", "Z")
-        finish = f"with --as-of {moment}" if begun.as_of_given else "without --as-of"
-        raise Conflict(
-            f"the graph holds an interrupted rebuild as of {moment}: finish it {finish}, or empty the database first"
-        )
-    return begun, True
-
-
-def _write_catalogue(lake: Lake, graph: BulkGraph, then: Reconstruction, progress: Progress) -> Reconstruction:
-    movies, rated = movies_of(lake, then.as_of_ms)
-    written = 0
-    for rows in catalog_rows(movies, rated):
-        graph.merge_movies(rows)
-        written += len(rows)
-        progress("movies", written, movies.num_rows)
-    if not written:
-        raise CheckFailed("the lake has no movies: `movierec load` brings them")
-    then = replace(then, movies=written, expected_pairs=pc.sum(rated["seen_count"]).as_py() or 0)
-    graph.note(then)
-    return then
-
-
-def _write_users(
+def write_users(
     tables: Iterable[pa.Table], graph: BulkGraph, then: Reconstruction, progress: Progress
 ) -> Reconstruction:
+    """All users of these tables (whole users, ascending) stand in the graph; those up to `last_user_id` did before."""
     for rows in tables:
         rows = rows.filter(pc.greater(rows["user_id"], then.last_user_id))
         if rows.num_rows:
@@ -227,6 +189,42 @@ def _write_users(
             graph.create_users(list(pair_states(rows)), then)
             progress("pairs", then.pairs, max(then.pairs, then.expected_pairs))
     then = replace(then, users_done=True)
+    graph.note(then)
+    return then
+
+
+def _begin(lake: Lake, graph: BulkGraph, as_of_ms: int | None, now_ms: int) -> tuple[Reconstruction, bool]:
+    """How far the rebuild of this moment is, and whether it had been begun before."""
+    begun = graph.reconstruction()
+    if begun is None:
+        if nodes := graph.nodes_by_label():
+            counted = ", ".join(f"{count} {label}" for label, count in nodes.items())
+            raise Conflict(
+                f"the graph is not empty ({counted}): a rebuild makes it in an empty database. Name a new one by "
+                "NEO4J_DATABASE, or empty this one (MATCH (n) DETACH DELETE n); of a local stack, stop it and remove "
+                "the folder graph in its home"
+            )
+        begun = Reconstruction(now_ms if as_of_ms is None else as_of_ms, as_of_given=as_of_ms is not None)
+        movies_of(lake, begun.as_of_ms)  # nothing is begun that cannot be made
+        graph.note(begun)
+        return begun, False
+    if begun.as_of_given != (as_of_ms is not None) or as_of_ms not in (None, begun.as_of_ms):
+        moment = datetime.fromtimestamp(begun.as_of_ms / 1000, tz=timezone.utc).isoformat().replace("+00:00", "Z")
+        finish = f"with --as-of {moment}" if begun.as_of_given else "without --as-of"
+        raise Conflict(
+            f"the graph holds an interrupted rebuild as of {moment}: finish it {finish}, or empty the database first"
+        )
+    return begun, True
+
+
+def _write_catalogue(lake: Lake, graph: BulkGraph, then: Reconstruction, progress: Progress) -> Reconstruction:
+    movies, popularity = movies_of(lake, then.as_of_ms)
+    written = 0
+    for rows in catalog_rows(movies, popularity):
+        graph.merge_movies(rows)
+        written += len(rows)
+        progress("movies", written, movies.num_rows)
+    then = replace(then, movies=written, expected_pairs=pc.sum(popularity["seen_count"]).as_py() or 0)
     graph.note(then)
     return then
 

@@ -16,7 +16,8 @@ from movierec_platform.config import Settings
 from movierec_platform.domain.interactions import visible
 from movierec_platform.errors import UsageError
 from movierec_platform.services.catalog import catalog_table
-from movierec_platform.services.rebuild import EDGE, Progress, movies_of, similarity_edges, users_as_of, versions_of
+from movierec_platform.services.fold import fold_everything
+from movierec_platform.services.rebuild import EDGE, Progress, movies_of, similarity_edges, versions_of
 
 
 def write_files(settings: Settings, folder: Path, as_of_ms: int | None, now_ms: int, progress: Progress) -> str:
@@ -36,7 +37,7 @@ def write_files(settings: Settings, folder: Path, as_of_ms: int | None, now_ms: 
             usuario, vio, retiro = (
                 files.enter_context(import_file(folder, name)) for name in ("Usuario", "VIO", "RETIRO")
             )
-            for rows in users_as_of(lake, open_objects(settings), then.as_of_ms):
+            for rows in fold_everything(lake, open_objects(settings), then.as_of_ms):
                 ids = rows["user_id"].unique()
                 usuario.write(pa.table([ids, ids], ["id", "property"]))
                 seen = visible(rows)
@@ -64,8 +65,8 @@ def write_files(settings: Settings, folder: Path, as_of_ms: int | None, now_ms: 
 
 def _write_movies(lake: Lake, folder: Path, as_of_ms: int) -> tuple[int, int]:
     """The files of movies, genres, and what genres a movie is of; returns how many movies and, in all, pairs."""
-    table, rated = movies_of(lake, as_of_ms)
-    movies = catalog_table(table, rated)
+    table, popularity = movies_of(lake, as_of_ms)
+    movies = catalog_table(table, popularity)
     names = pc.unique(pc.list_flatten(movies["genres"])).sort()
     with import_file(folder, "Genero") as file:
         file.write(pa.table([np.arange(len(names)), names], ["id", "name"]))
@@ -77,4 +78,4 @@ def _write_movies(lake: Lake, folder: Path, as_of_ms: int) -> tuple[int, int]:
             movies.column_names.index("genres"), "genres", pc.binary_join(movies["genres"], ARRAY_DELIMITER)
         )
         file.write(joined.add_column(0, "node", movies["id"]))
-    return movies.num_rows, pc.sum(rated["seen_count"]).as_py() or 0
+    return movies.num_rows, pc.sum(popularity["seen_count"]).as_py() or 0

@@ -75,7 +75,7 @@ def arcadedb() -> Iterator[Settings]:
         server = GraphServer(Path(folder), 0)
         server.start()
         try:
-            yield _settings(server.uri, USER, server.password, DATABASE)
+            yield _settings(server.uri, USER, server.password, DATABASE, server.http_url)
         finally:
             server.stop()
 
@@ -83,7 +83,7 @@ def arcadedb() -> Iterator[Settings]:
 @contextmanager
 def given_neo4j(uri: str) -> Iterator[Settings]:
     settings = _settings(uri, os.environ.get("NEO4J_USER", "neo4j"), os.environ.get("NEO4J_PASSWORD", ""), "neo4j")
-    with _driver(settings) as driver:
+    with driver_of(settings) as driver:
         records, _, _ = driver.execute_query("MATCH (n) RETURN count(n) AS n", database_="neo4j")
         if records[0]["n"]:
             sys.exit(f"{uri} holds {records[0]['n']} nodes: this benchmark writes into an empty graph only")
@@ -94,13 +94,19 @@ def given_neo4j(uri: str) -> Iterator[Settings]:
                 session.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS").consume()
 
 
-def _settings(uri: str, user: str, password: str, database: str) -> Settings:
+def _settings(uri: str, user: str, password: str, database: str, http_url: str = "") -> Settings:
     return load_settings(
-        {"neo4j_uri": uri, "neo4j_user": user, "neo4j_password": SecretStr(password), "neo4j_database": database}
+        {
+            "neo4j_uri": uri,
+            "neo4j_user": user,
+            "neo4j_password": SecretStr(password),
+            "neo4j_database": database,
+            "graph_http_url": http_url,
+        }
     )
 
 
-def _driver(settings: Settings) -> neo4j.Driver:
+def driver_of(settings: Settings) -> neo4j.Driver:
     auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
     return neo4j.GraphDatabase.driver(settings.neo4j_uri, auth=auth, notifications_min_severity="OFF")
 
@@ -129,7 +135,7 @@ def measure(settings: Settings, rounds: int) -> dict[str, float]:
     """Events a second of each side and batch size: the median of its rounds."""
     stream = ratings()
     spent: dict[tuple[str, int], list[float]] = {}
-    with Graph.open(settings) as graph, _driver(settings) as driver:
+    with Graph.open(settings) as graph, driver_of(settings) as driver:
         graph.ensure_schema()
         graph.merge_movies(
             [

@@ -24,6 +24,7 @@ from movierec_platform.defs.batch.jobs import load_movielens, nightly
 from movierec_platform.defs.batch.resources import resources
 from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.event_checks import EventPolicy
+from movierec_platform.domain.interaction_checks import CHECKS as PAIRS_CHECKS
 from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.movielens_checks import MOVIES_CHECKS, RATINGS_CHECKS
 from movierec_platform.domain.registers import PairState
@@ -149,6 +150,7 @@ def test_a_check_that_fails_shows_on_the_table_and_stops_what_comes_after(platfo
     assert {(one.asset_key.to_user_string(), one.check_name) for one in passed} == {
         *(("movies", name) for name in MOVIES_CHECKS),
         *(("ratings", name) for name in RATINGS_CHECKS),
+        *(("interactions", name) for name in PAIRS_CHECKS),
     }
     assert all(one.passed for one in passed)
     before = {name: platform.lake.read(name) for name in ("movies", "ratings", "interactions")}

@@ -7,11 +7,13 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +28,19 @@ from movierec_platform.adapters.graph_bulk import Reconstruction, open_bulk
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.movielens import MOVIES, RATINGS
-from movierec_platform.adapters.objects import open_objects
+from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.cli import app
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
+from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.gate import judge
 from movierec_platform.domain.registers import PairState, fold
-from movierec_platform.errors import Conflict
+from movierec_platform.errors import CheckFailed, Conflict
 from movierec_platform.services.catalog import project_catalog
-from movierec_platform.services.fold import fold_everything
+from movierec_platform.services.fold import fold_lake
 from movierec_platform.services.import_ratings import import_ratings
 from movierec_platform.services.popularity import compute_popularity
 from movierec_platform.services.publish import publish_similarity
-from movierec_platform.services.rebuild import Rebuilt, rebuild, whole_users
+from movierec_platform.services.rebuild import Rebuilt, rebuild, versions_of, whole_users
 from movierec_platform.services.rebuild_files import write_files
 from movierec_platform.services.similarity import made_at_ms
 from movierec_platform.services.verify import verify
@@ -82,6 +85,13 @@ def posted(chance: random.Random, number: int) -> dict[str, Any]:
     return {**event, "rating": chance.randint(1, 10) / 2} if kind == "rating" else event
 
 
+def land(objects: ObjectStore, received_at_ms: int, events: list[dict[str, Any]]) -> None:
+    lines = [json.dumps({"received_at_ms": received_at_ms, "source": "test", "event": event}) for event in events]
+    hour = datetime.fromtimestamp(received_at_ms / 1000, tz=timezone.utc).strftime("date=%Y-%m-%d/hour=%H")
+    body = gzip.compress("\n".join(lines).encode())
+    objects.put(f"raw/{hour}/{received_at_ms}-{uuid.uuid4()}.ndjson.gz", body)
+
+
 @pytest.fixture
 def world(fresh_settings: Settings, clean_graph: Graph) -> World:
     chance = random.Random(5)
@@ -95,12 +105,9 @@ def world(fresh_settings: Settings, clean_graph: Graph) -> World:
     rows = [(user, movie, chance.randint(1, 10) / 2, AT_MS + chance.randint(-50, 50)) for user, movie in rated]
     lake.write("ratings", pa.table([list(column) for column in zip(*rows, strict=True)], schema=RATINGS))
     events = [posted(chance, number) for number in range(400)]
-    lines = [json.dumps({"received_at_ms": AT_MS + 60, "source": "test", "event": event}) for event in events]
-    objects.put(
-        f"raw/date=2020-09-13/hour=12/{AT_MS + 60}-{uuid.uuid4()}.ndjson.gz", gzip.compress("\n".join(lines).encode())
-    )
-    lake.write("interactions", pa.concat_tables(fold_everything(lake, objects)))
-    compute_popularity(lake, half_life_days=30.0, prior_ratings=20.0)
+    land(objects, AT_MS + 60, events)
+    lake.write("interactions", fold_lake(lake, objects))
+    compute_popularity(lake, half_life_days=30, prior_ratings=10)
 
     graph = clean_graph
     project_catalog(lake, graph)
@@ -210,11 +217,41 @@ def test_what_a_killed_rebuild_had_sent_is_written_before_it_is_removed(world: W
     assert world.dump() == before
 
 
+def test_as_of_a_moment_it_is_the_graph_of_then(world: World) -> None:
+    before = world.dump()
+    lake, objects = world.lake, open_objects(world.settings)
+    then_ms = time.time_ns() // 1_000_000
+    lake.write(
+        "movies", pa.concat_tables([lake.read("movies"), pa.table([[99], ["New"], [2000], [["War"]]], schema=MOVIES)])
+    )
+    lake.write(
+        "ratings", pa.concat_tables([lake.read("ratings"), pa.table([[1], [99], [5.0], [AT_MS]], schema=RATINGS)])
+    )
+    land(objects, then_ms + 1, [{"event_id": "late", "user_id": 3, "movie_id": 7, "event_type": "retract"}])
+    lake.write("interactions", fold_lake(lake, objects))
+    compute_popularity(lake, half_life_days=30, prior_ratings=10)
+    later = SIMILAR[2].replace("2024", "2099")
+    edges = lake.read("similarity", filters=[("version", "=", SIMILAR[2])])
+    lake.write("similarity", edges.set_column(0, "version", [[later] * len(edges)]), partition=("version", later))
+    world.empty()
+    assert world.rebuild(then_ms).version == SIMILAR[2]
+    assert world.dump() == before
+
+    first_ms = made_at_ms(SIMILAR[0])
+    assert [versions_of(lake, first_ms + after) for after in (-1, 0)] == [[], [SIMILAR[0]]]
+    world.empty()
+    with pytest.raises(CheckFailed, match="the lake had no table movies at that time"):
+        world.rebuild(AT_MS)
+    assert world.dump() == []
+
+
 def test_an_interrupted_rebuild_is_finished_for_its_own_moment_only(
     fresh_settings: Settings, clean_graph: Graph
 ) -> None:
     with open_bulk(fresh_settings) as graph:
         graph.note(Reconstruction(AT_MS, as_of_given=True))
+        graph._write(lambda transaction: transaction.run("MATCH (r:Reconstruccion) REMOVE r.versions").consume())
+        assert graph.reconstruction() == Reconstruction(AT_MS, as_of_given=True)  # as imported from a file
     for moment in (None, AT_MS + 1):
         with pytest.raises(Conflict, match="interrupted rebuild as of 2020-09-13T12:26:40Z: finish it with --as-of"):
             rebuild(fresh_settings, moment, 2_000_000_000_000, lambda *_: None)
@@ -245,7 +282,7 @@ def test_ranges_hold_whole_users(sizes: list[int]) -> None:
 
 
 def test_the_command_writes_files_that_hold_the_graph_or_makes_it(world: World, tmp_path: Path) -> None:
-    stored = {(user, movie): state for (user, movie), state in world.graph.pairs()}
+    stored = dict(edge_states(world.graph.pairs()))
     before = world.dump()
     home = world.settings.home
     write_env_file(home / STACK_ENV, variables_of(world.settings))
