@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from movierec_platform.adapters.lake import Lake
+from movierec_platform.adapters.lake import Lake, Staged
 from movierec_platform.adapters.objects import Listed, ObjectStore, open_objects
 from movierec_platform.config import Settings
 from movierec_platform.domain.envelope import RAW_PREFIX
@@ -141,42 +142,21 @@ def compact_day(
     PromotionRefused, and leaves both tables as they were, if a blocking check of the new rows failed that is not
     waived; UsageError for an object that is no raw object.
     """
-    listed = list(objects.listing(day_prefix(day)))
-    landed, rejected = 0, Counter[str]()
-    parts = [EVENTS.empty_table()]
-    for lines, judged in _judged(objects, listed, catalogue):
-        landed += lines
-        rejected += judged.rejected
-        parts.append(judged.accepted)
-    events = pa.concat_tables(parts)
-    order = in_order(events)
-    label = f"{listing_digest(listed)}-{catalogue.digest if rejected['unknown_movie'] else _ANY}"
-    row = {
-        "label": label,
-        "objects": len(listed),
-        "bytes": sum(one.size for one in listed),
-        "landed": landed,
-        "accepted": len(order),
-        "duplicates": events.num_rows - len(order),
-        "rejected": sorted(rejected.items()),
-    }
-    partition = (BY_DAY, day)
-    staged = lake.stage(TABLE, _slices(events, order), EVENTS, partition, label)
+    staged, counted = _staged(lake, objects, day, catalogue)
     figures = figures_of(lake.staged_batches(staged), catalogue.movie_ids, policy.ahead_ms)
     findings = event_findings(
         figures,
-        Landed(landed, len(order), row["duplicates"], sum(rejected.values())),
+        Landed(counted["landed"], counted["accepted"], counted["duplicates"], sum(counted["rejected"].values())),
         earlier=_landed_before(lake, day),
         is_over=now_ms >= _end_ms(day),
         strangers=strangers,
         policy=policy,
     )
-    counted = lake.stage(LEDGER, [pa.Table.from_pylist([row], schema=COMPACTIONS)], COMPACTIONS, partition, label)
+    row = pa.Table.from_pylist([{**counted, "rejected": sorted(counted["rejected"].items())}], schema=COMPACTIONS)
+    ledger = lake.stage(LEDGER, [row], COMPACTIONS, (BY_DAY, day), counted["label"])
     # The ledger first: whoever is stopped between the two leaves a day that is not current, and so is done again.
-    promote_checked(lake, [counted, staged], findings, waived)
-    return DayReport(
-        day, len(listed), row["bytes"], landed, len(order), row["duplicates"], dict(row["rejected"]), findings
-    )
+    promote_checked(lake, [ledger, staged], findings, waived)
+    return DayReport(day, findings=findings, **{name: counted[name] for name in counted if name != "label"})
 
 
 def stale_days(
@@ -307,6 +287,45 @@ def _landed_before(lake: Lake, day: str) -> list[int]:
     return [counted[earlier] for earlier in sorted(counted)[-_TRAILING_DAYS:]]
 
 
+def _staged(lake: Lake, objects: ObjectStore, day: str, catalogue: Catalogue) -> tuple[Staged, dict[str, Any]]:
+    """The day's events, staged, and the fields of its row of `compactions`."""
+    listed = list(objects.listing(day_prefix(day)))
+    landed, rejected = 0, Counter[str]()
+    parts = [EVENTS.empty_table()]
+    for lines, judged in _judged(objects, listed, catalogue):
+        landed += lines
+        rejected += judged.rejected
+        parts.append(judged.accepted)
+    events = _joined(parts)
+    order = in_order(events)
+    counted = {
+        "label": f"{listing_digest(listed)}-{catalogue.digest if rejected['unknown_movie'] else _ANY}",
+        "objects": len(listed),
+        "bytes": sum(one.size for one in listed),
+        "landed": landed,
+        "accepted": len(order),
+        "duplicates": events.num_rows - len(order),
+        "rejected": dict(rejected),
+    }
+    # A piece at a time, so that a sorted copy of the whole is never held.
+    pieces = (
+        events.take(pa.array(order[start : start + _CHUNK_LINES])) for start in range(0, len(order), _CHUNK_LINES)
+    )
+    return lake.stage(TABLE, pieces, EVENTS, (BY_DAY, day), counted["label"]), counted
+
+
+def _joined(parts: list[pa.Table]) -> pa.Table:
+    """The rows of these tables, in one piece. Empties the list: of two copies of a column one goes before the next."""
+    columns = []
+    for name in EVENTS.names:
+        pieces = [piece for part in parts for piece in part[name].chunks]
+        columns.append(pa.concat_arrays(pieces) if pieces else pa.array([], EVENTS.field(name).type))
+        parts[:] = [part.drop_columns([name]) for part in parts]
+        del pieces
+    parts.clear()
+    return pa.table(columns, schema=EVENTS)
+
+
 def _judged(objects: ObjectStore, listed: Sequence[Listed], catalogue: Catalogue) -> Iterator[tuple[int, Judged]]:
     """(lines, the verdicts on them, the catalogue's included) of these objects, 50,000 lines or an object at a time."""
     keys = [one.key for one in listed]
@@ -340,13 +359,6 @@ def _lines(objects: ObjectStore, key: str, body: bytes) -> list[bytes]:
         return gzip.decompress(body).splitlines()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _foreign(objects, key, f"not gzip: {error}") from error
-
-
-def _slices(events: pa.Table, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[pa.Table]:
-    """The rows of the events in this order, a row group at a time: a sorted copy of the whole is never held."""
-    whole = events.combine_chunks()
-    for start in range(0, len(order), _CHUNK_LINES):
-        yield whole.take(pa.array(order[start : start + _CHUNK_LINES]))
 
 
 def _foreign(objects: ObjectStore, key: str, reason: str) -> UsageError:

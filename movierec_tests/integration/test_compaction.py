@@ -31,6 +31,7 @@ from movierec_platform.domain.gate import judge
 from movierec_platform.domain.landed import EVENTS
 from movierec_platform.errors import LakeUnavailable, ObjectStoreUnavailable, PromotionRefused, UsageError
 from movierec_platform.services.compact import (
+    COMPACTIONS,
     Catalogue,
     DayReport,
     compact_day,
@@ -238,6 +239,10 @@ def test_rows_that_fail_a_check_leave_the_partition_and_the_day_stale(platform: 
         platform.land(*({**GOOD, "event_id": name, "timestamp": at_ms} for name in ids), at_ms=at_ms)
     for day in ("2026-02-26", "2026-02-27", "2026-02-28", DAY):
         platform.compact(day)
+    for day in ("2026-02-22", "2026-02-23", "2026-02-24", "2026-02-25"):  # counted, but of no partition
+        nothing = dict.fromkeys(("objects", "bytes", "landed", "accepted", "duplicates"), 0)
+        row = pa.Table.from_pylist([{"label": "other", "rejected": [], **nothing}], schema=COMPACTIONS)
+        platform.lake.write("compactions", row, partition=("date", day))
     before, ledger = platform.events(), platform.ledger()
     platform.land(*({**GOOD, "event_id": f"more-{number}"} for number in range(300)))
     with pytest.raises(
