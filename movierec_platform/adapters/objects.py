@@ -4,7 +4,7 @@ Calls end within 25 s (three attempts each).
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from movierec_platform.adapters.aws import s3_client
+from movierec_platform.adapters.aws import object_store_options, s3_client
 from movierec_platform.config import Settings
 from movierec_platform.errors import ObjectStoreUnavailable
 
@@ -36,9 +36,11 @@ class Listed:
 class ObjectStore:
     """One S3 bucket."""
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    def __init__(self, client: "S3Client", bucket: str, options: Mapping[str, str]) -> None:
+        """`options` are those of `object_store_options`, for `get_all`."""
         self._client = client
         self.bucket = bucket
+        self._options = dict(options)
 
     def put(self, key: str, body: bytes) -> None:
         """The object is stored, whole."""
@@ -52,11 +54,26 @@ class ObjectStore:
 
     def get_all(self, keys: Iterable[str]) -> Iterator[bytes]:
         """The bytes of each of these objects, in their order; those of 32 at most are held at once."""
+        # Both imports take a second and 100 MB: the stream's processes, which get one object at a time, never pay.
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        files = PyFileSystem(DeltaStorageHandler(f"s3://{self.bucket}/", self._options))
+
+        def get(key: str) -> bytes:
+            # A third of the processor time of boto3, and outside the interpreter's lock. It does not take every key.
+            try:
+                with files.open_input_stream(key, compression=None) as stream:
+                    body: bytes = stream.read()
+                    return body
+            except OSError:
+                return self.get(key)
+
         with ThreadPoolExecutor(GETS_AT_ONCE, thread_name_prefix="s3-get") as threads:
             ahead: deque[Future[bytes]] = deque()
             try:
                 for key in keys:
-                    ahead.append(threads.submit(self.get, key))
+                    ahead.append(threads.submit(get, key))
                     if len(ahead) == _GETS_AHEAD:
                         yield ahead.popleft().result()
                 while ahead:
@@ -99,7 +116,7 @@ class ObjectStore:
 
 def open_objects(settings: Settings) -> ObjectStore:
     """The bucket of the raw objects and the lake."""
-    return ObjectStore(s3_client(settings), settings.bucket)
+    return ObjectStore(s3_client(settings), settings.bucket, object_store_options(settings))
 
 
 @contextmanager

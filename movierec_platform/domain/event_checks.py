@@ -1,6 +1,6 @@
 """What has to hold of a day's events before they replace those that the lake has. Pure: figures in, findings out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -136,6 +136,17 @@ def event_findings(
         ),
     }
     return [Finding(check, *outcomes[check], blocking) for check, blocking in CHECKS.items()]
+
+
+def findings_of_days(findings: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """One finding for each check of several days: it passed if it passed on all, else the days at fault say why."""
+    merged = []
+    for check, blocking in CHECKS.items():
+        of_days = [(day, one) for day, found in findings.items() for one in found if one.check == check]
+        failed = [(day, one) for day, one in of_days if not one.passed]
+        detail = "; ".join(f"{day}: {one.detail}" for day, one in failed or of_days)
+        merged.append(Finding(check, not failed, detail, blocking))
+    return merged
 
 
 def _volume(lines: int, earlier: Sequence[int], is_over: bool, policy: EventPolicy) -> tuple[bool, str]:

@@ -12,7 +12,7 @@ import re
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 
@@ -24,10 +24,10 @@ import pyarrow.dataset as ds
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import Listed, ObjectStore
 from movierec_platform.domain.envelope import RAW_PREFIX
-from movierec_platform.domain.event_checks import EventPolicy, Landed, event_findings, figures_of
+from movierec_platform.domain.event_checks import EventPolicy, Landed, event_findings, figures_of, findings_of_days
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.landed import EVENTS, Judged, NotLanded, in_order, judge_lines
-from movierec_platform.errors import UsageError
+from movierec_platform.errors import PromotionRefused, UsageError
 from movierec_platform.services.promote import promote_checked
 
 TABLE, LEDGER, BY_DAY = "events", "compactions", "date"
@@ -56,10 +56,9 @@ class Catalogue:
     digest: str
 
     @classmethod
-    def of(cls, movie_ids: Iterable[int] | pa.ChunkedArray) -> "Catalogue":
+    def of(cls, movie_ids: Sequence[int] | pa.Array | pa.ChunkedArray) -> "Catalogue":
         """The catalogue of these movies, in whatever order and however often each is given."""
-        given = movie_ids.to_numpy() if isinstance(movie_ids, pa.ChunkedArray) else np.array(list(movie_ids), np.int64)
-        distinct = np.unique(given)
+        distinct = np.unique(np.asarray(movie_ids, np.int64))
         return cls(pa.array(distinct, pa.int64()), hashlib.blake2b(distinct.tobytes(), digest_size=16).hexdigest())
 
     def knows(self, movie_ids: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -81,6 +80,43 @@ class DayReport:
     rejected: Mapping[str, int]
     """By reason code."""
     findings: Sequence[Finding]
+
+    def as_metadata(self) -> dict[str, int]:
+        """The figures by name, as an asset's materialisation shows them."""
+        reasons = {f"rejected/{reason}": count for reason, count in self.rejected.items()}
+        counted = {name: getattr(self, name) for name in ("objects", "bytes", "landed", "duplicates")}
+        return {"dagster/partition_row_count": self.accepted, **counted, **reasons}
+
+
+def compact_days(
+    lake: Lake,
+    objects: ObjectStore,
+    days: Iterable[str],
+    policy: EventPolicy,
+    now_ms: int,
+    waived: Collection[str] = (),
+    progress: Callable[[DayReport], object] = lambda report: None,
+) -> list[DayReport]:
+    """Each of these days compacted, in order, with the catalogue of now.
+
+    A day whose rows fail a blocking check does not keep the others from being promoted; PromotionRefused in the end
+    has what was found on all days.
+    """
+    catalogue = read_catalogue(lake)
+    reports: list[DayReport] = []
+    refusals: list[str] = []
+    findings: dict[str, Sequence[Finding]] = {}
+    for day in sorted(days):
+        try:
+            reports.append(compact_day(lake, objects, day, catalogue, policy, now_ms, waived))
+            findings[day] = reports[-1].findings
+            progress(reports[-1])
+        except PromotionRefused as refused:
+            findings[day] = refused.findings
+            refusals.append(f"{day}: {refused}")
+    if refusals:
+        raise PromotionRefused("; ".join(refusals), findings_of_days(findings))
+    return reports
 
 
 def read_catalogue(lake: Lake) -> Catalogue:
@@ -139,11 +175,14 @@ def compact_day(
     )
 
 
-def stale_days(lake: Lake, objects: ObjectStore, days: Iterable[str], catalogue: Catalogue) -> dict[str, str]:
-    """Those of these days whose partition is not current, and the digest of what is listed for each now.
+def stale_days(
+    lake: Lake, objects: ObjectStore, days: Iterable[str], catalogue: Catalogue | None = None
+) -> dict[str, str]:
+    """Those of these days whose partition is not current, each with a digest of what it would be made of now.
 
-    A day on which nothing was landed and that has no partition is not stale.
+    A day on which nothing was landed and that has no partition is not stale. Without a catalogue it is the lake's.
     """
+    catalogue = catalogue or read_catalogue(lake)
     labels = lake.labels(TABLE, BY_DAY)
     stale = {}
     for day in days:
@@ -178,6 +217,23 @@ def landed_events(
                 if until_ms is not None:
                     kept = kept.filter(pc.less_equal(kept["received_at_ms"], until_ms))
                 yield from kept.to_batches()
+
+
+def ranges_of(days: Iterable[str]) -> list[tuple[str, str]]:
+    """The first and the last of each unbroken range of these days, ascending."""
+    ranges: list[tuple[str, str]] = []
+    for day in sorted(set(days)):
+        before = (date.fromisoformat(day) - timedelta(days=1)).isoformat()
+        if ranges and ranges[-1][1] == before:
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return ranges
+
+
+def days_before(today: date, count: int) -> list[str]:
+    """This many days before today, ascending."""
+    return [(today - timedelta(days=back)).isoformat() for back in range(count, 0, -1)]
 
 
 def landed_days(objects: ObjectStore) -> list[str]:

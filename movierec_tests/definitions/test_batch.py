@@ -12,6 +12,7 @@ from movierec_platform.defs.batch.definitions import defs
 LINEAGE = {
     "movies": set(),
     "ratings": set(),
+    "events": {"movies"},
     "interactions": {"movies", "ratings", "events"},
     "popularity": {"movies", "interactions"},
     "catalog_graph": {"movies", "popularity"},
@@ -21,7 +22,7 @@ LINEAGE = {
 }
 GROUPS = {
     "movielens": {"movies", "ratings"},
-    "lake": {"interactions", "popularity"},
+    "lake": {"events", "interactions", "popularity"},
     "similarity": {"movie_similarity"},
     "graph": {"catalog_graph", "ratings_graph", "similarity_graph"},
 }
@@ -59,6 +60,8 @@ def test_the_description_is_the_grain_of_a_row(name: str) -> None:
     ("job", "steps"),
     [
         ("load_movielens", {"movielens", "interactions", "popularity", "catalog_graph", "ratings_graph"}),
+        ("compaction", {"events"}),
+        ("lake_maintenance", {"remove_unused_files"}),
         ("nightly", {"interactions", "popularity", "catalog_graph", "movie_similarity", "similarity_graph"}),
     ],
 )
@@ -73,6 +76,16 @@ def test_the_nightly_runs_by_itself_at_three_utc() -> None:
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert (schedule.job_name, schedule.cron_schedule, schedule.execution_timezone) == ("nightly", "0 3 * * *", "UTC")
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+def test_the_lake_is_maintained_on_sundays_and_stale_days_are_looked_for() -> None:
+    schedule = defs.resolve_schedule_def("lake_maintenance_schedule")
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.job_name, schedule.cron_schedule) == ("lake_maintenance", "0 5 * * 0")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    [sensor] = defs.sensors or ()
+    assert (sensor.name, sensor.job.name) == ("stale_days", "compaction")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
 
 
 def test_importing_it_reads_no_setting() -> None:

@@ -23,7 +23,17 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "movierec_platform/deploy/requirements.lock").read_text()
-DOMAIN_MAY_IMPORT = {"numpy", "scipy", "numba", "pyarrow", "pandas", "pydantic", "pydantic_core", "movierec_platform"}
+DOMAIN_MAY_IMPORT = {
+    "numpy",
+    "scipy",
+    "numba",
+    "pyarrow",
+    "pandas",
+    "pydantic",
+    "pydantic_core",
+    "msgspec",
+    "movierec_platform",
+}
 
 
 def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> tuple[int, str]:

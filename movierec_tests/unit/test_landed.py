@@ -84,8 +84,9 @@ def test_a_line_that_is_no_json_is_named(texts: list[str], spoilt: str) -> None:
         b'{"received_at_ms": -1, "event": {}}',
         b'{"received_at_ms": 9223372036854775807, "event": {}}',
         b'{"received_at_ms": 1, "source": "\xff", "event": {}}',
-        b'{"received_at_ms": 1, "source": "x", "event": {"colour": "\xff"}}',
-        b'{"received_at_ms": 1, "source": "x", "event": {"colour": ' + b"[" * 300 + b"]" * 300 + b"}}",
+        b'%s,"note":"\xff"}' % lines_of([text_of()])[0][:-1],
+        b'%s,"colour":"\xff"}}' % lines_of([text_of()])[0][:-2],
+        b'%s,"colour":%s}}' % (lines_of([text_of()])[0][:-2], b"[" * 300 + b"]" * 300),
     ],
 )
 def test_a_line_that_nobody_landed_is_named(line: bytes) -> None:

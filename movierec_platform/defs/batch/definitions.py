@@ -2,13 +2,22 @@
 
 import dagster as dg
 
-from movierec_platform.defs.batch import graph, lake, movielens, similarity
-from movierec_platform.defs.batch.jobs import load_movielens, nightly, nightly_schedule
+from movierec_platform.defs.batch import events, graph, lake, movielens, similarity
+from movierec_platform.defs.batch.jobs import (
+    compaction,
+    lake_maintenance,
+    lake_maintenance_schedule,
+    load_movielens,
+    nightly,
+    nightly_schedule,
+)
 from movierec_platform.defs.batch.resources import resources
+from movierec_platform.defs.batch.sensors import stale_days_sensor
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([movielens, lake, similarity, graph]),
-    jobs=[load_movielens, nightly],
-    schedules=[nightly_schedule],
+    assets=dg.load_assets_from_modules([movielens, events, lake, similarity, graph]),
+    jobs=[load_movielens, compaction, nightly, lake_maintenance],
+    schedules=[nightly_schedule, lake_maintenance_schedule],
+    sensors=[stale_days_sensor],
     resources=resources(),
 )
