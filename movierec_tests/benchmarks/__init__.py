@@ -6,6 +6,7 @@
 - `sustained`: the whole stack at a fixed rate, POST to visible in the graph; `--find-limit` steps the rate up.
 - `graph_load`: a whole graph made by a rebuild, beside the UNWIND MERGE loader.
 - `gate`, `ingest`, `graph_ingest`: events per second and per CPU second beside the plain way to do the same.
+- `fold`: ratings and events into interactions beside DuckDB by SQL, from Parquet to Parquet.
 
 Processor time is what to compare on a machine that does other things too; the load average is printed with the result.
 """
