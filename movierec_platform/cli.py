@@ -423,14 +423,13 @@ def rebuild_graph(
 
     settings = _settings(home)
     as_of_ms = None if as_of is None else epoch_ms(as_of)
-    now_ms = time.time_ns() // 1_000_000
     if files is not None:
         with phases(err) as advance:
-            command = write_files(settings, files, as_of_ms, now_ms, advance)
+            command = write_files(settings, files, as_of_ms, time.time_ns() // 1_000_000, advance)
         print(json.dumps({"command": command}) if as_json else command)
         return
     with phases(err) as advance:
-        rebuilt = rebuild(settings, as_of_ms, now_ms, advance, on_wait=err.print)
+        rebuilt = rebuild(settings, as_of_ms, lambda: time.time_ns() // 1_000_000, advance, on_wait=err.print)
     if as_json:
         print(json.dumps(asdict(rebuilt)))
         return

@@ -160,6 +160,11 @@ class ArcadeGraph(BulkGraph):
             written += len(rows)
         return written
 
+    def drop_similarity(self, keep: Collection[str]) -> int:
+        dropped = super().drop_similarity(keep)
+        self._endpoint.drop_versions(keep)
+        return dropped
+
     def _movie_rids(self) -> Mapping[int, str]:
         """ArcadeDB's own id of each movie: what the endpoint calls a vertex that is there already."""
         if not self._rids:
@@ -190,6 +195,10 @@ class BatchEndpoint:
         """No edge of a node that is gone is left: a server killed in a batch has edges that no node knows of."""
         self._command(f"DELETE FROM {edge_type} WHERE @out.@type IS NULL")  # noqa: S608
 
+    def drop_versions(self, keep: Collection[str]) -> None:
+        """As `drop_loose_edges`, for similarity edges: both of their nodes stay."""
+        self._command("DELETE FROM SIMILAR WHERE NOT (version IN :keep)", keep=list(keep))
+
     def write(self, records: Iterable[Mapping[str, Any]]) -> None:
         """These vertices and then edges are in the graph, the write-ahead log included."""
         body = bytearray()  # a list of lines would take twenty times as much: each keeps the room that it was made in
@@ -207,8 +216,9 @@ class BatchEndpoint:
                 return _raise_unless_ok(answer)
             time.sleep(POLL_S)
 
-    def _command(self, statement: str) -> list[dict[str, Any]]:
-        answer = self._post(f"command/{self._database}", json={"language": "sql", "command": statement})
+    def _command(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+        command = {"language": "sql", "command": statement, "params": parameters}
+        answer = self._post(f"command/{self._database}", json=command)
         _raise_unless_ok(answer)
         rows: list[dict[str, Any]] = answer.json()["result"]
         return rows

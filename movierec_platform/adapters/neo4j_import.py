@@ -3,6 +3,7 @@
 Gzipped CSV, each file written whole or not at all. The same rows make the same bytes. A failure of the disk is OSError.
 """
 
+import gzip
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,8 +86,9 @@ def import_file(folder: Path, name: str) -> Iterator[ImportFile]:
     part = path.with_name(f"{path.name}.part")
     columns = _COLUMNS[name]
     with (
-        pa.OSFile(str(part), "wb") as file,
-        pa.CompressedOutputStream(file, "gzip") as zipped,
+        part.open("wb") as file,
+        # At its fastest: ten times as fast as pyarrow's own, which has the highest level only, for a few percent more.
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as zipped,
         csv.CSVWriter(zipped, pa.schema(list(columns.items()))) as writer,
     ):
         yield ImportFile(writer, columns)

@@ -18,7 +18,8 @@ def import_ratings(
 ) -> int:
     """Every bulk rating is merged into the graph; returns how many. Importing again changes nothing.
 
-    `progress(done, total)` is called after each transaction. Raises CheckFailed if the graph lacks rated movies.
+    By merging, and not by the way of a rebuild: the ingest may write the same users meanwhile. `progress(done, total)`
+    is called after each transaction. Raises CheckFailed if the graph lacks rated movies.
     """
     ratings = lake.read("ratings")
     done = 0

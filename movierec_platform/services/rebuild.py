@@ -58,7 +58,7 @@ class Rebuilt:
 def rebuild(
     settings: Settings,
     as_of_ms: int | None,
-    now_ms: int,
+    now_ms: Callable[[], int],
     progress: Progress,
     on_wait: Callable[[str], None] = lambda message: None,
     pairs_at_once: int | None = None,
@@ -79,7 +79,8 @@ def rebuild(
                     "events, and run this again"
                 ) from None
         lake, objects = Lake(settings), open_objects(settings)
-        return rebuild_graph(lake, objects, graph, as_of_ms, now_ms, progress, pairs_at_once or graph.pairs_at_once)
+        # "Now" comes after the last write of the ingest: whatever that took is part of it.
+        return rebuild_graph(lake, objects, graph, as_of_ms, now_ms(), progress, pairs_at_once or graph.pairs_at_once)
 
 
 def rebuild_graph(

@@ -46,6 +46,7 @@ from movierec_platform.services.similarity import made_at_ms
 from movierec_platform.services.verify import verify
 
 AT_MS = 1_600_000_000_000
+NOW_MS = 2_000_000_000_000
 MOVIE_IDS = range(1, 61)
 SIMILAR = ("20240501T120000Z-aaaaaaaa", "20240502T120000Z-bbbbbbbb", "20240503T120000Z-cccccccc")
 
@@ -75,7 +76,7 @@ class World:
 
     def rebuild(self, as_of_ms: int | None = None, **changed: Any) -> Rebuilt:
         settings = self.settings.model_copy(update=changed)
-        return rebuild(settings, as_of_ms, 2_000_000_000_000, lambda *_: None)
+        return rebuild(settings, as_of_ms, lambda: NOW_MS, lambda *_: None)
 
 
 def posted(chance: random.Random, number: int) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def told(*what):
     print(*what, flush=True)
     sys.stdin.readline()
 told("begun")
-rebuild(load_settings(), None, 2_000_000_000_000, told, pairs_at_once=150)
+rebuild(load_settings(), None, lambda: 2_000_000_000_000, told, pairs_at_once=150)
 """
 
 
@@ -190,7 +191,7 @@ def test_what_a_killed_rebuild_had_sent_is_written_before_it_is_removed(world: W
     world.empty()
     settings = world.settings
     with open_bulk(settings) as graph:
-        graph.note(Reconstruction(2_000_000_000_000, as_of_given=False))
+        graph.note(Reconstruction(NOW_MS, as_of_given=False))
     order: list[str] = []
 
     def half_a_user() -> Iterator[bytes]:
@@ -211,7 +212,7 @@ def test_what_a_killed_rebuild_had_sent_is_written_before_it_is_removed(world: W
         assert begun.wait(30)
         timer = threading.Timer(0.7, release.set)
         timer.start()
-        rebuild(settings, None, 2_000_000_000_000, lambda what, *_: order.append(what))
+        rebuild(settings, None, lambda: NOW_MS, lambda what, *_: order.append(what))
         assert sent.result() == 200
     assert order[0] == "sent"
     assert world.dump() == before
@@ -254,7 +255,7 @@ def test_an_interrupted_rebuild_is_finished_for_its_own_moment_only(
         assert graph.reconstruction() == Reconstruction(AT_MS, as_of_given=True)  # as imported from a file
     for moment in (None, AT_MS + 1):
         with pytest.raises(Conflict, match="interrupted rebuild as of 2020-09-13T12:26:40Z: finish it with --as-of"):
-            rebuild(fresh_settings, moment, 2_000_000_000_000, lambda *_: None)
+            rebuild(fresh_settings, moment, lambda: NOW_MS, lambda *_: None)
 
 
 def test_while_the_ingest_is_at_work_nothing_is_made(fresh_settings: Settings, clean_graph: Graph) -> None:
@@ -264,7 +265,7 @@ def test_while_the_ingest_is_at_work_nothing_is_made(fresh_settings: Settings, c
         open_lease(fresh_settings, "clean", 0).held("a run", 1),
         pytest.raises(Conflict, match=r"the graph ingest did not rest within 0\.2 s"),
     ):
-        rebuild(hurried, None, 2_000_000_000_000, lambda *_: None, on_wait=waited.append)
+        rebuild(hurried, None, lambda: NOW_MS, lambda *_: None, on_wait=waited.append)
     assert len(waited) == 1
     with open_bulk(fresh_settings) as graph:
         assert graph.nodes_by_label() == {}
