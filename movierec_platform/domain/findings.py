@@ -1,7 +1,7 @@
 """What a check of staged rows found."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,3 @@ def refusals(findings: Iterable[Finding], waived: Iterable[str] = ()) -> list[Fi
     """The blocking checks that failed, without those that somebody waived by name."""
     excused = frozenset(waived)
     return [one for one in findings if one.blocking and not one.passed and one.check not in excused]
-
-
-def without_block(findings: Iterable[Finding], waived: Collection[str]) -> list[Finding]:
-    """The findings, where those that somebody waived by name do not block."""
-    return [replace(one, blocking=one.blocking and one.check not in waived) for one in findings]

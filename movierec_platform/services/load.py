@@ -14,7 +14,7 @@ from movierec_platform.adapters.lake import Lake, Staged
 from movierec_platform.adapters.movielens import MOVIES, RATINGS, Log, Movie, MovieLensSet
 from movierec_platform.adapters.movielens.opened import opened
 from movierec_platform.config import Settings
-from movierec_platform.domain.findings import Finding, without_block
+from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.movielens_checks import (
     MOVIES_CHECKS,
     RATINGS_CHECKS,
@@ -73,7 +73,7 @@ def load_archive(
             rows = {name: partial(lake.batches, name) for name in ("movies", "ratings")}
             findings = _findings(rows["movies"], rows["ratings"], previous_rows, now_ms, least_share)
             counts = {"movies": lake.rows("movies"), "ratings": previous_rows}
-            return Loaded(found.name, found.digest, **counts, findings=without_block(findings, waived), unchanged=True)
+            return Loaded(found.name, found.digest, **counts, findings=findings, unchanged=True)
         with ExitStack() as on_failure:
             ratings, rated, repeated = _stage_ratings(lake, found, log)
             on_failure.callback(lake.drop_staged, ratings)
@@ -87,8 +87,7 @@ def load_archive(
                 least_share,
             )
             on_failure.pop_all()
-    findings = without_block(findings, waived)
-    promote_checked(lake, [movies, ratings], findings)
+    promote_checked(lake, [movies, ratings], findings, waived)
     return Loaded(
         found.name,
         found.digest,

@@ -23,7 +23,7 @@ from movierec_platform.config import STACK_ENV, Settings, variables_of, write_en
 from movierec_platform.defs.batch.events import events as events_asset
 from movierec_platform.defs.batch.jobs import compaction, lake_maintenance
 from movierec_platform.defs.batch.resources import resources
-from movierec_platform.defs.batch.sensors import RANGE_END, RANGE_START, stale_days_sensor
+from movierec_platform.defs.batch.sensors import stale_days_sensor
 from movierec_platform.domain.envelope import encode, raw_key, raw_object
 from movierec_platform.domain.event_checks import CHECKS, EventPolicy
 from movierec_platform.domain.events import Event
@@ -41,6 +41,7 @@ from movierec_platform.services.compact import (
     read_catalogue,
     stale_days,
 )
+from movierec_platform.services.launch import range_tags
 from movierec_platform.services.maintain import maintain_lake
 
 DAY, NEXT = "2026-03-01", "2026-03-02"
@@ -291,7 +292,7 @@ class Batch:
     def run(self, first: str, last: str, raises: bool = True, **config: Any) -> dg.ExecuteInProcessResult:
         return self._defs.resolve_job_def("compaction").execute_in_process(
             run_config={"ops": {"events": {"config": config}}} if config else None,
-            tags={RANGE_START: first, RANGE_END: last},
+            tags=range_tags(first, last),
             instance=self.instance,
             raise_on_error=raises,
         )
@@ -391,8 +392,9 @@ def test_the_sensor_asks_once_for_each_staleness_and_as_one_range(platform: Comp
         platform.land({**GOOD, "timestamp": at_ms}, at_ms=at_ms)
     first = batch.tick()
     assert isinstance(first, dg.SensorResult)
-    ranges = [(one.tags[RANGE_START], one.tags[RANGE_END]) for one in first.run_requests or ()]
-    assert ranges == [(days[-5], days[-5]), (days[-2], days[-1])]
+    ranges = [(days[-5], days[-5]), (days[-2], days[-1])]
+    asked = [dict(one.tags) for one in first.run_requests or ()]
+    assert asked == [range_tags(start, end) for start, end in ranges]
     again = batch.tick(first.cursor)
     assert isinstance(again, dg.SensorResult)
     assert not again.run_requests
@@ -406,7 +408,7 @@ def test_the_sensor_asks_once_for_each_staleness_and_as_one_range(platform: Comp
     late = batch.tick(done.cursor)
     assert isinstance(late, dg.SensorResult)
     [request] = late.run_requests or ()
-    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (days[-2], days[-2])
+    assert dict(request.tags) == range_tags(days[-2], days[-2])
     assert request.run_key not in {one.run_key for one in first.run_requests or ()}
 
 

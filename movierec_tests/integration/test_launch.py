@@ -124,9 +124,9 @@ def test_load_config_waives_checks_where_they_are_made() -> None:
     assert steps["interactions"]["config"]["waive"] == ["events_complete", "pairs_do_not_shrink"]
     with pytest.raises(UsageError, match="there is no check volume to waive; there are no_duplicate_ids, "):
         load_config("", ["volume"])
-    assert load_config("https://h/a.zip", ["a"])["ops"]["movielens"]["config"] == {
+    assert load_config("https://h/a.zip", ["titles_present"])["ops"]["movielens"]["config"] == {
         "archive": "https://h/a.zip",
-        "waive": ["a"],
+        "waive": ["titles_present"],
     }
 
 

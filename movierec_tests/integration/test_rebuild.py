@@ -36,7 +36,7 @@ from movierec_platform.domain.gate import judge
 from movierec_platform.domain.registers import PairState, fold
 from movierec_platform.errors import CheckFailed, Conflict
 from movierec_platform.services.catalog import project_catalog
-from movierec_platform.services.fold import fold_lake
+from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.import_ratings import import_ratings
 from movierec_platform.services.popularity import compute_popularity
 from movierec_platform.services.publish import publish_similarity
@@ -107,7 +107,7 @@ def world(fresh_settings: Settings, clean_graph: Graph) -> World:
     lake.write("ratings", pa.table([list(column) for column in zip(*rows, strict=True)], schema=RATINGS))
     events = [posted(chance, number) for number in range(400)]
     land(objects, AT_MS + 60, events)
-    lake.write("interactions", fold_lake(lake, objects))
+    lake.write("interactions", pa.concat_tables(fold_everything(lake, objects)))
     compute_popularity(lake, half_life_days=30, prior_ratings=10)
 
     graph = clean_graph
@@ -229,7 +229,7 @@ def test_as_of_a_moment_it_is_the_graph_of_then(world: World) -> None:
         "ratings", pa.concat_tables([lake.read("ratings"), pa.table([[1], [99], [5.0], [AT_MS]], schema=RATINGS)])
     )
     land(objects, then_ms + 1, [{"event_id": "late", "user_id": 3, "movie_id": 7, "event_type": "retract"}])
-    lake.write("interactions", fold_lake(lake, objects))
+    lake.write("interactions", pa.concat_tables(fold_everything(lake, objects)))
     compute_popularity(lake, half_life_days=30, prior_ratings=10)
     later = SIMILAR[2].replace("2024", "2099")
     edges = lake.read("similarity", filters=[("version", "=", SIMILAR[2])])

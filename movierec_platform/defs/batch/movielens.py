@@ -1,7 +1,7 @@
 """The MovieLens set: two tables from one reading of one archive."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import dagster as dg
 from pydantic import Field
@@ -63,9 +63,9 @@ def movielens(
             waived=config.waive,
         )
     except PromotionRefused as refused:
-        yield from _results(refused.findings)
+        yield from _results(refused.findings, config.waive)
         raise
-    yield from _results(loaded.findings)
+    yield from _results(loaded.findings, config.waive)
     context.log.info(f"{loaded.name}: {loaded.movies} movies, {loaded.ratings} ratings")
     common: dict[str, dg.RawMetadataValue] = {
         "seconds": round(time.monotonic() - started, 3),
@@ -81,6 +81,6 @@ def movielens(
         yield dg.MaterializeResult(asset_key=asset, metadata={**common, **counts})
 
 
-def _results(findings: Iterable[Finding]) -> Iterator[dg.AssetCheckResult]:
+def _results(findings: Iterable[Finding], waived: Collection[str]) -> Iterator[dg.AssetCheckResult]:
     for asset, names in CHECKS.items():
-        yield from check_results(asset, [one for one in findings if one.check in names])
+        yield from check_results(asset, [one for one in findings if one.check in names], waived)
