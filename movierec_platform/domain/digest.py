@@ -23,6 +23,8 @@ from movierec_platform.domain.edges import visibility
 from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.registers import BUCKETS
 
+SLICE_ROWS = 64 * 1024
+
 Hashes = npt.NDArray[np.uint64]
 
 
@@ -54,6 +56,12 @@ def digest(tables: Iterable[pa.Table]) -> Digest:
 
 def pair_hashes(pairs: pa.Table) -> Hashes:
     """64 bits for each row (uint64, shape (rows,)) that depend on its ids, all registers, and whether it is visible."""
+    # Cut, since each text becomes a Python string on the way.
+    cuts = range(0, pairs.num_rows, SLICE_ROWS)
+    return np.concatenate([np.zeros(0, np.uint64), *(_hashes(pairs.slice(start, SLICE_ROWS)) for start in cuts)])
+
+
+def _hashes(pairs: pa.Table) -> Hashes:
     flags = _as_uint64(visibility(pairs))
     hashes = np.zeros(pairs.num_rows, np.uint64)
     for position, name in enumerate(INTERACTIONS.names, start=1):
