@@ -27,7 +27,7 @@ from movierec_platform.domain.interactions import (
 from movierec_platform.services.compact import TABLE as EVENTS
 from movierec_platform.services.compact import Catalogue, landed_events
 
-RUN_BYTES = 128 * 1024 * 1024
+RUN_BYTES = 32 * 1024 * 1024
 TABLE_ROWS = 512 * 1024
 BATCH_ROWS = 32 * 1024
 _SPILL = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -63,7 +63,7 @@ def fold_batches(
     """Tables of whole users in ascending order of user and movie: one row per pair, its registers in normal form.
 
     A fact (schema INTERACTIONS) is the registers that one rating or event gives; facts about movies that are not in
-    `movie_ids` are left out. They may come in any order and any number of times. About 8 * `run_bytes` of memory are
+    `movie_ids` are left out. They may come in any order and any number of times. About 10 * `run_bytes` of memory are
     used; more than `run_bytes` of facts are sorted through files in the temporary directory ($TMPDIR), half as large as
     the facts, which are gone when the iterator ends, fails or is closed. They are merged `batch_rows` of each file at a
     time, into tables of at least `table_rows`.
