@@ -34,7 +34,7 @@ def api_url(app: Flask) -> Iterator[str]:
 
 
 def test_locust_posts_in_every_form_and_what_is_acknowledged_is_landed(api_url: str, platform: Platform) -> None:
-    options = ["--headless", "--users", "10", "--spawn-rate", "10", "--run-time", "2s", "--tags", "write", "--json"]
+    options = ["--headless", "--users", "10", "--spawn-rate", "10", "--run-time", "5s", "--tags", "write", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *options],
         env={**inherited_environment(), "MOVIEREC_API_URL": api_url},
