@@ -499,7 +499,7 @@ def _run_table(job_name: str, result: "RunResult", dagster_url: str) -> Table:
         "asset", "rows", "seconds", title=f"{job_name} in {result.seconds:.1f} s: {dagster_url}/runs/{result.run_id}"
     )
     for asset, labels in result.metadata.items():
-        table.add_row(asset, str(labels.get("dagster/row_count", "")), str(labels.get("seconds", "")))
+        table.add_row(asset, str(result.rows.get(asset, "")), str(labels.get("seconds", "")))
     return table
 
 

@@ -14,6 +14,7 @@ from movierec_platform.domain.movielens_checks import MOVIES_CHECKS, RATINGS_CHE
 from movierec_platform.errors import CheckFailed, DagsterUnavailable, MovierecError, UsageError
 
 LOCATION = "batch"
+_PARTITION_ROWS = "dagster/partition_row_count"
 PATIENCE_S = 30.0
 POLL_S = 0.5
 
@@ -32,8 +33,11 @@ class RunResult:
 
     @property
     def rows(self) -> dict[str, int]:
-        """For each asset that says so, how many rows it has."""
-        counts = {asset: labels.get("dagster/row_count") for asset, labels in self.metadata.items()}
+        """For each asset that says so, how many rows it has, or the partitions of it that the run made."""
+        counts = {
+            asset: labels.get("dagster/row_count", labels.get(_PARTITION_ROWS))
+            for asset, labels in self.metadata.items()
+        }
         return {asset: count for asset, count in counts.items() if count is not None}
 
 
@@ -89,7 +93,10 @@ def launch_and_wait(
         step, kind = event.get("stepKey") or "", event["__typename"]
         if kind == "MaterializationEvent":
             asset = "/".join(event["assetKey"]["path"])
-            metadata[asset] = _metadata(event["metadataEntries"])
+            labels = _metadata(event["metadataEntries"])
+            if _PARTITION_ROWS in labels:  # one event for each partition
+                labels[_PARTITION_ROWS] += metadata.get(asset, {}).get(_PARTITION_ROWS, 0)
+            metadata[asset] = labels
             on_progress(step, "materialized", asset)
         elif kind in ("ExecutionStepFailureEvent", "RunFailureEvent", "RunCanceledEvent"):
             failure = failure or _failure(job_name, step, event)

@@ -17,7 +17,7 @@ from movierec_platform import local
 from movierec_platform.cli import app
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import CheckFailed, DagsterUnavailable, UsageError
-from movierec_platform.services.launch import launch_and_wait, load_config
+from movierec_platform.services.launch import launch_and_wait, load_config, range_tags
 
 READY_S = 90.0
 WORKSPACE = "load_from:\n  - python_file: {relative_path: made_here.py, location_name: batch}\n"
@@ -37,8 +37,16 @@ def wished(context: dg.AssetExecutionContext, config: Wish) -> dg.MaterializeRes
         raise ZeroDivisionError("by nought")
     return dg.MaterializeResult(metadata={"dagster/row_count": 7, "seconds": 0.5, "name": "set", "fresh": True})
 
+@dg.asset(
+    partitions_def=dg.DailyPartitionsDefinition("2026-01-01"), backfill_policy=dg.BackfillPolicy.single_run()
+)
+def daily(context: dg.AssetExecutionContext) -> None:
+    for day in context.partition_keys:
+        context.add_asset_metadata({"dagster/partition_row_count": int(day[-2:])}, partition_key=day)
+
 job = dg.define_asset_job("job", selection=["wished"], executor_def=dg.in_process_executor)
-defs = dg.Definitions(assets=[wished], jobs=[job])
+days = dg.define_asset_job("days", selection=["daily"], executor_def=dg.in_process_executor)
+defs = dg.Definitions(assets=[wished, daily], jobs=[job, days])
 """
 
 
@@ -91,6 +99,11 @@ def test_a_run_that_succeeds_tells_its_progress_and_metadata(dagster_settings: S
     assert progress[2][2] == "one of two"
     assert result.run_id in progress[0][2]
     assert result.seconds > 0
+
+
+def test_a_run_of_a_range_of_days_counts_the_rows_of_all(dagster_settings: Settings) -> None:
+    tags = range_tags("2026-01-02", "2026-01-04")
+    assert launch_and_wait(dagster_settings, "days", {}, lambda *_: None, tags=tags).rows == {"daily": 2 + 3 + 4}
 
 
 def outcome(name: str) -> dict[str, object]:
