@@ -472,8 +472,9 @@ def test(context: typer.Context) -> None:
         import pytest
     except ImportError:
         raise UsageError("pytest is not installed: pip install 'movierec-platform[test,load]'") from None
-    # A worker has servers of its own (a JVM among them): beyond four they are in each other's way.
-    side_by_side = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"]
+    # A worker has servers of its own (a JVM among them): beyond four they are in each other's way. The files with few
+    # tests, which pytest-xdist would leave for the end, are the long ones: whole stacks.
+    side_by_side = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     here = ["--rootdir", str(checkout), "-c", str(checkout / "pyproject.toml")]
     sys.exit(pytest.main([*here, *side_by_side, *context.args]))
 
