@@ -64,11 +64,17 @@ class StackRecord:
 
     def end_orphans(self, within_s: float = ORPHANS_WITHIN_S) -> int:
         """Nothing that the recorded stack started is left; how many processes were ended, killed after that time."""
-        orphans: set[psutil.Process] = set()
-        for server in self._content.get("servers", []):
-            orphans |= set(family_started_at(server["pid"], server["created_at_s"]))
-        end(orphans, within_s)
-        return len(orphans)
+        ended: set[psutil.Process] = set()
+        # A code server that is asked to end may start one run more, which would keep its lease from the new stack's.
+        while orphans := self._left() - ended:
+            end(orphans, within_s)
+            ended |= orphans
+        return len(ended)
+
+    def _left(self) -> set[psutil.Process]:
+        """Every process of the recorded stack that lives."""
+        servers = self._content.get("servers", [])
+        return {one for server in servers for one in family_started_at(server["pid"], server["created_at_s"])}
 
     def begin(self) -> None:
         """From now on an end without `finish` is an unclean one."""

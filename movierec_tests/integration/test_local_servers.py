@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -221,6 +222,30 @@ def test_orphans_of_a_killed_stack_are_ended_even_without_their_leader(tmp_path:
     assert after.clean is False
     assert after.end_orphans(within_s=0.5) == 1
     assert not child.is_running()
+
+
+def test_what_an_orphan_starts_when_it_is_asked_to_end_is_ended_too(tmp_path: Path) -> None:
+    code = """
+import os, signal, subprocess, sys, time
+def last_wish(*_):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with open(os.environ["READY"], "a") as file:
+        file.write(str(child.pid))
+    os._exit(0)
+signal.signal(signal.SIGTERM, last_wish)
+open(os.environ["READY"], "w").close()
+time.sleep(600)
+"""
+    server = Script(tmp_path, 0)
+    server.code = code
+    server.start()
+    record = StackRecord(tmp_path)
+    record.begin()
+    record.add("script", server.process.pid)
+    threading.Thread(target=server.process.wait, daemon=True).start()  # as init would, whose child an orphan is
+    assert record.end_orphans(within_s=5) == 2
+    child = int(server.ready.read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_process_that_got_the_pid_of_a_dead_server_is_left_alone(tmp_path: Path, stubborn: Script) -> None:
