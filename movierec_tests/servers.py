@@ -48,8 +48,8 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def settings(aws_server: AwsServer, graph_server: GraphServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Where both are. The bucket is not made and the queues have no URL: that is `fresh_settings`."""
+def aws_settings(aws_server: AwsServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Where SQS and S3 are. The bucket is not made and the queues have no URL: that is `fresh_settings`."""
     return load_settings(
         {
             "home": tmp_path_factory.mktemp("home"),
@@ -57,6 +57,15 @@ def settings(aws_server: AwsServer, graph_server: GraphServer, tmp_path_factory:
             "aws_region": "us-east-1",
             "aws_access_key_id": ACCESS_KEY_ID,
             "aws_secret_access_key": SecretStr("opens-nothing"),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def settings(aws_settings: Settings, graph_server: GraphServer) -> Settings:
+    """The same, and where the graph is."""
+    return aws_settings.model_copy(
+        update={
             "neo4j_uri": graph_server.uri,
             "neo4j_user": USER,
             "neo4j_password": SecretStr(graph_server.password),

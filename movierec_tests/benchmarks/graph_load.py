@@ -139,8 +139,8 @@ def main() -> None:
         way, per_s, per_cpu_s = load(settings, given.ratings)
         own_mb, pid = peak_mb(os.getpid()), server_pid(settings)
         server_mb = None if pid is None else peak_mb(pid)
-    print(f"ours, by {way}: {given.ratings:,} ratings, {per_s:,.0f} a second, {per_cpu_s:,.0f} a processor second")
-    print(f"peaks: this process {own_mb} MiB, the server {server_mb} MiB")
+        print(f"ours, by {way}: {given.ratings:,} ratings, {per_s:,.0f} a second, {per_cpu_s:,.0f} a processor second")
+        print(f"peaks: this process {own_mb} MiB, the server {server_mb} MiB", flush=True)
     with fresh_graph() as settings:
         merged_per_s, merged_per_cpu_s = merge(settings, given.merged)
     print(f"UNWIND MERGE: {merged_per_s:,.0f} a second, {merged_per_cpu_s:,.0f} a processor second")

@@ -9,13 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from movierec_platform.adapters.aws import s3_client
 from movierec_platform.adapters.movielens.source import MAX_ARCHIVE_BYTES, archive_file, published_md5
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import NotFound, SourceUnavailable, UsageError
-from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 
 BODY = bytes(range(256)) * 5_000
 MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
@@ -174,16 +172,8 @@ def test_a_server_that_is_not_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def store(aws_server: AwsServer) -> Settings:
-    settings = load_settings(
-        {
-            "aws_endpoint_url": aws_server.url,
-            "aws_region": "us-east-1",
-            "aws_access_key_id": ACCESS_KEY_ID,
-            "aws_secret_access_key": SecretStr("opens-nothing"),
-            "bucket": f"test-{uuid.uuid4().hex[:12]}",
-        }
-    )
+def store(aws_settings: Settings) -> Settings:
+    settings = aws_settings.model_copy(update={"bucket": f"test-{uuid.uuid4().hex[:12]}"})
     s3_client(settings).create_bucket(Bucket=settings.bucket)
     return settings
 

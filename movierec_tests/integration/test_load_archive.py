@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from movierec_platform.adapters.aws import s3_client
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.adapters.objects import open_objects
-from movierec_platform.config import Settings, load_settings
+from movierec_platform.config import Settings
 from movierec_platform.errors import LakeUnavailable, PromotionRefused, UsageError
-from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.services.load import Loaded, load_archive
 
 NOW_MS = 1_700_000_000_000
@@ -201,22 +199,9 @@ class Platform:
         return {key for key in open_objects(self.settings).keys("lake/") if key.endswith(".parquet")}
 
 
-@pytest.fixture(scope="module")
-def server_settings(aws_server: AwsServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return load_settings(
-        {
-            "home": tmp_path_factory.mktemp("home"),
-            "aws_endpoint_url": aws_server.url,
-            "aws_region": "us-east-1",
-            "aws_access_key_id": ACCESS_KEY_ID,
-            "aws_secret_access_key": SecretStr("opens-nothing"),
-        }
-    )
-
-
 @pytest.fixture
-def platform(server_settings: Settings) -> Platform:
-    settings = server_settings.model_copy(update={"bucket": f"test-{uuid.uuid4().hex[:12]}"})
+def platform(aws_settings: Settings) -> Platform:
+    settings = aws_settings.model_copy(update={"bucket": f"test-{uuid.uuid4().hex[:12]}"})
     s3_client(settings).create_bucket(Bucket=settings.bucket)
     return Platform(settings, Lake(settings))
 
