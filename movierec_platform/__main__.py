@@ -168,6 +168,8 @@ def _install_packages(root: Path, venv: Path, lock_fd: int) -> None:
 
 def _install_project(root: Path, venv: Path, lock_fd: int) -> None:
     _pip(venv, lock_fd, ["--no-build-isolation", "-e", str(root)])
+    # Kept beside the sources. What this cannot compile is compiled when it is used.
+    _run([str(_python(venv)), "-m", "movierec_platform.domain.similarity"], lock_fd)
 
 
 def _pip(venv: Path, lock_fd: int, what: list[str], watch: Callable[[str], None] | None = None) -> None:

@@ -9,7 +9,7 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,15 +22,22 @@ from rich.table import Table
 
 from movierec_platform import __version__
 from movierec_platform.config import Settings, load_settings, variable_of
+from movierec_platform.domain.evaluation.protocol import Protocol, SplitKind
 from movierec_platform.domain.moments import epoch_ms
 from movierec_platform.errors import CheckFailed, MovierecError, Transient, UsageError
 
 if TYPE_CHECKING:
+    from movierec_platform.domain.evaluation.intervals import Comparison
+    from movierec_platform.domain.evaluation.results import Evaluation
     from movierec_platform.domain.quarantine import Filter
     from movierec_platform.domain.registers import PairState
+    from movierec_platform.services.evaluate import Learned
+    from movierec_platform.services.keys import Keys, Made
     from movierec_platform.services.launch import RunResult
+    from movierec_platform.services.publish import Published
     from movierec_platform.services.quarantine import Outcome, Quarantine
     from movierec_platform.services.verify import Parity
+    from movierec_platform.services.versions import Evaluated, Standing
 
 app = typer.Typer(
     name="movierec",
@@ -40,10 +47,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 quarantine_app = typer.Typer(no_args_is_help=True, help="Look at the events that the gate or the graph refused.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys, for an API that others reach.")
 rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, what was lost.")
+similarity_app = typer.Typer(
+    no_args_is_help=True, help="Look at the versions of the movie similarity, publish one, go back to one."
+)
 serve_app = typer.Typer(no_args_is_help=True, help="Run one server in the foreground (what `up` starts for you).")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(keys_app, name="keys")
 app.add_typer(rebuild_app, name="rebuild")
+app.add_typer(similarity_app, name="similarity")
 app.add_typer(serve_app, name="serve")
 
 out = Console(highlight=False, soft_wrap=True)
@@ -51,8 +64,12 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of the stack's state [$MOVIEREC_HOME].")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="A version, or any part of its name that no other has.")
+]
 RowArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a row, or the beginning of one.")]
 RowsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of rows, or their beginnings.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a key: its part between the underscores.")]
 ReasonOption = Annotated[str | None, typer.Option(help="Only this reason code.")]
 SinceOption = Annotated[str | None, typer.Option(help="Only events first received since then (ISO-8601).")]
 UserOption = Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="Only events of this user.")]
@@ -148,7 +165,7 @@ def nightly(home: HomeOption = None) -> None:
 
     Unlike the scheduled one it compacts today's events first, so that they count.
     """
-    from movierec_platform.local.client import wait_until_served
+    from movierec_platform.local.client import credentials, wait_until_served
     from movierec_platform.services.compact import stale_ranges
     from movierec_platform.services.launch import range_tags
 
@@ -157,7 +174,7 @@ def nightly(home: HomeOption = None) -> None:
         _launch(settings, "compaction", {}, range_tags(first, last))
     result = _launch(settings, "nightly", {})
     version = result.metadata["similarity_graph"]["version"]
-    wait_until_served(settings.api_url, version)
+    wait_until_served(settings.api_url, version, headers=credentials(settings))
     out.print(f"the API serves similarity {version}")
 
 
@@ -169,9 +186,10 @@ def recommend(
     home: HomeOption = None,
 ) -> None:
     """Recommend movies to a user."""
-    from movierec_platform.local.client import get_recommendations
+    from movierec_platform.local.client import credentials, get_recommendations
 
-    recommendation = get_recommendations(_settings(home).api_url, user, n)
+    settings = _settings(home)
+    recommendation = get_recommendations(settings.api_url, user, n, credentials(settings))
     if as_json:
         print(json.dumps(recommendation, ensure_ascii=False))
         return
@@ -191,13 +209,16 @@ def traffic(
     home: HomeOption = None,
 ) -> None:
     """Post synthetic but lifelike events, and print as JSON what was posted by kind."""
+    from movierec_platform.local.client import credentials
     from movierec_platform.local.progress import progress
     from movierec_platform.local.traffic import Mix, post_traffic, stream_of
 
     settings = _settings(home)
     stream = stream_of(settings, Mix(bad=bad, duplicate=duplicate, late=late, seed=seed))
     with progress(err, "posting events", events) as advance:
-        posted = post_traffic(settings.api_url, stream, events, rate, lambda so_far: advance(so_far.events))
+        posted = post_traffic(
+            settings.api_url, stream, events, rate, lambda so_far: advance(so_far.events), headers=credentials(settings)
+        )
     print(json.dumps(posted.as_json()))
 
 
@@ -323,6 +344,62 @@ def quarantine_discard(
     _print_outcome("discarded", quarantine.discard(selection, _actor()), as_json)
 
 
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who uses it.")],
+    scope: Annotated[
+        list[str],
+        typer.Option(help="What it is good for: ingest (POST /ingest), read, or admin (quarantine, keys); repeat it."),
+    ],
+    expires_days: Annotated[int | None, typer.Option(min=1, help="Days after which it ends; else never.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Make an API key and print it, this once: only a hash of it is kept."""
+    _print_made(_keys(home).create(name, scope, expires_days))
+
+
+@keys_app.command("list")
+def keys_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """List the API keys with what they are good for; their secrets are not known."""
+    from movierec_platform.services.keys import now_ms
+
+    now = now_ms()
+    shown = [key.shown(now) for key in _keys(home).all()]
+    if as_json:
+        print(json.dumps([asdict(key) for key in shown]))
+        return
+    table = Table()
+    table.add_column("id", no_wrap=True, min_width=12)
+    table.add_column("name", overflow="fold", min_width=4)
+    table.add_column("scopes", min_width=7)
+    for name in ("standing", "created", "last used"):
+        table.add_column(name, no_wrap=True)
+    for key in shown:
+        since = {"active": key.expires_at_ms, "expired": key.expires_at_ms, "revoked": key.revoked_at_ms}[key.standing]
+        until = " until" if key.standing == "active" and since else ""
+        standing = f"{key.standing}{until} {_day(since)}".strip()
+        scopes = ", ".join(key.scopes)
+        table.add_row(key.id, _plain(key.name), scopes, standing, _day(key.created_at_ms), key.last_used_on or "")
+    out.print(table)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: KeyArgument, home: HomeOption = None) -> None:
+    """End an API key now; a running API looks again within MOVIEREC_KEY_CACHE_S seconds."""
+    key = _keys(home).revoke(key_id)
+    out.print(f"key {key.id} ({_plain(key.name)}) is revoked")
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    key_id: KeyArgument,
+    overlap_hours: Annotated[int, typer.Option(min=0, help="Hours for which the old key holds beside it.")] = 24,
+    home: HomeOption = None,
+) -> None:
+    """Make a key with the same name, scopes and time to live, print it, this once, and let the old one expire."""
+    _print_made(_keys(home).rotate(key_id, overlap_hours))
+
+
 @app.command()
 def verify(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for what is under way before saying no.")] = False,
@@ -446,6 +523,160 @@ def rebuild_graph(
         out.print("it had been interrupted: `movierec verify` tells whether the ingest came between")
 
 
+@similarity_app.command("list")
+def similarity_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """List the versions that the lake holds, the newest first: what each is worth, and which readers are served.
+
+    NDCG@10 is that of its parameters, learned without the test, with the 95 % interval over users.
+
+    --json: all that `show --json` says, of each.
+    """
+    from movierec_platform.services.similarity_versions import list_versions
+
+    standings = list_versions(_settings(home))
+    if as_json:
+        print(json.dumps([one.as_json() for one in standings]))
+        return
+    table = Table()
+    for name in ("version", "made", "method", "edges", "NDCG@10", "gate", "readers"):
+        table.add_column(name, no_wrap=name == "version", justify="right" if name == "edges" else "left")
+    for one in standings:
+        learned = one.learned
+        made = ("", "", "")
+        if learned is not None:
+            at = _moment(learned.made_at_ms)[:16].replace("T", " ")
+            made = (at, learned.parameters["method"], f"{learned.edges:,}")
+        readers = (one.pointer or "") if one.held else f"{one.pointer}, but the lake has lost it"
+        table.add_row(one.version, *made, _ndcg(one.evaluated), _judgement(one), readers)
+    out.print(table)
+    if not standings:
+        out.print("the lake holds no similarity: `movierec nightly` makes one")
+
+
+@similarity_app.command("show")
+def similarity_show(version: VersionArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """Show one version whole: how it was learned, what it is worth, what the gate found, when it was published.
+
+    --json: version, held (the lake has its edges), pointer (published, previous or null), learned (made_at_ms,
+    parameters, edges, movies, pairs, interactions), evaluated (evaluated_at_ms, published: beside which, passed,
+    reason, users, ndcg, ndcg_low, ndcg_high, protocol, models: metrics with their intervals, rules), published (each
+    time: published_at_ms, previous, why).
+    """
+    from movierec_platform.services.similarity_versions import show_version
+
+    one = show_version(_settings(home), version)
+    if as_json:
+        print(json.dumps(one.as_json()))
+    else:
+        _print_standing(one)
+
+
+@similarity_app.command("publish")
+def similarity_publish(
+    version: VersionArgument,
+    waive: Annotated[
+        str | None,
+        typer.Option("--waive", metavar="REASON", help="Why it goes out although the gate blocks it; is kept."),
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Give readers this version, if the gate passes it; exit 1 and the gate's reason if it does not.
+
+    The kept verdict counts, if it was reached beside the version that readers have now; else it is judged again.
+    """
+    from movierec_platform.local.progress import phases
+    from movierec_platform.services.similarity_versions import publish_named
+
+    with phases(err) as advance:
+        published = publish_named(_settings(home), version, waive, _actor(), time.time_ns() // 1_000_000, advance)
+    _print_published(published)
+
+
+@similarity_app.command("rollback")
+def similarity_rollback(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="One that readers had; without it, the one before.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Give readers again what they had before. The nightly leaves it so until it learns another similarity."""
+    from movierec_platform.local.progress import phases
+    from movierec_platform.services.similarity_versions import roll_back_named
+
+    with phases(err) as advance:
+        published = roll_back_named(_settings(home), version, _actor(), time.time_ns() // 1_000_000, advance)
+    _print_published(published)
+
+
+@app.command()
+def evaluate(
+    split: Annotated[
+        SplitKind, typer.Option(help="Test on what came after a moment, or on interactions drawn at random.")
+    ] = "temporal",
+    k: Annotated[int, typer.Option("--k", min=1, max=1_000, help="Length of the recommended lists.")] = 10,
+    test_share: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of the interactions that is the test.")
+    ] = 0.2,
+    relevant_from: Annotated[
+        float | None, typer.Option(min=0.5, max=5, help="Only movies rated so or higher are relevant; else all seen.")
+    ] = None,
+    users: Annotated[int, typer.Option(min=1, help="Test users at most; of more, a sample.")] = 5_000,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal numbers.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report with plots to this file.")] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Search for better parameters instead, and write what is found to a file.")
+    ] = False,
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long --tune searches.")] = 10.0,
+    trials: Annotated[int | None, typer.Option(min=1, help="How many parameters --tune tries at most.")] = None,
+    suggestion: Annotated[
+        Path | None, typer.Option(help="File for what --tune suggests; by default one under the home.")
+    ] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Measure how good the recommendations are: learn from a part of the lake's interactions, test on the rest.
+
+    Compares the configured similarity with that which readers have, if it is another, with the other methods, with
+    popularity and with co-watch counts. Nothing is published or configured by it.
+
+    --tune searches the parameters that matter on a validation part, compares the best with the configured ones on the
+    test, and writes it as lines for .env, with all trials beside it as JSON.
+
+    --json: protocol, users, newcomers, candidates, train_interactions, test_interactions, catalogue, cut_ms, models
+    (each metric's value, low and high), by_history_length, comparisons (of the configured model with each other).
+    With --tune: configured, suggested, variables, comparison, test, validation_users, trials.
+    """
+    from movierec_platform.adapters.lake import Lake
+    from movierec_platform.local.progress import phases
+    from movierec_platform.services import evaluate as evaluation_of
+    from movierec_platform.services.judge import published_model
+
+    settings = _settings(home)
+    protocol = Protocol(split, k, test_share, seed, users, relevant_from)
+    lake = Lake(settings)
+    interactions = evaluation_of.read_visible(lake)
+    configured = evaluation_of.configured_model(settings)
+    if tune:
+        path = suggestion or settings.home / "suggestions" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.env"
+        _tune(interactions, configured, protocol, minutes, trials, path, as_json)
+        return
+    models = evaluation_of.compared_models(configured, published_model(lake, settings.query_weight_power))
+    with phases(err) as advance:
+        found = evaluation_of.evaluate(interactions, lake.read("movies"), models, protocol, advance)
+    reference = next(iter(models))
+    if report is not None:
+        from movierec_platform.services.evaluation_report import write_report
+
+        write_report(report, found, models, reference)
+    if as_json:
+        comparisons = {name: found.compare(reference, name).as_json() for name in models if name != reference}
+        print(json.dumps({**found.as_json(), "comparisons": comparisons}))
+        return
+    _print_evaluation(found, reference)
+    if report is not None:
+        out.print(f"report: {report}")
+
+
 @serve_app.command("api")
 def serve_api(home: HomeOption = None) -> None:
     """The HTTP API."""
@@ -527,9 +758,143 @@ def _print_parity(parity: "Parity") -> None:
         out.print("`movierec repair` makes them as the lake says")
 
 
+def _print_standing(one: "Standing") -> None:
+    """All that is known of a version, as text."""
+    learned, evaluated = one.learned, one.evaluated
+    rows = [("version", one.version), ("readers", one.pointer or "not served")]
+    rows += [] if one.held else [("lake", "has lost its edges")]
+    if learned is not None:
+        parameters = " ".join(f"{name}={value}" for name, value in learned.parameters.items())
+        size = f"{learned.edges:,} of {learned.movies:,} movies, from {learned.pairs:,} pairs"
+        rows += [("made", _moment(learned.made_at_ms)), ("parameters", parameters), ("edges", size)]
+    rows.append(("gate", _judgement(one)))
+    if evaluated is not None:
+        rows += [("judged", _moment(evaluated.evaluated_at_ms)), ("beside", evaluated.published or "nothing published")]
+        rows += [
+            ("test", f"{evaluated.protocol['split']} split, {evaluated.users} users"),
+            ("reason", evaluated.reason),
+        ]
+    rows += [("served", f"{_moment(move.published_at_ms)}, {move.why}") for move in one.published]
+    for name, value in rows:
+        out.print(f"{name:10} {_plain(value)}")
+    if evaluated is not None and evaluated.models:
+        from movierec_platform.domain.evaluation.metrics import LABELS
+
+        table = Table("", *evaluated.models)
+        for name, label in LABELS.items():
+            values = [metrics.get(name, {}).get("value") for metrics in evaluated.models.values()]
+            if any(value is not None for value in values):
+                table.add_row(label, *("" if value is None else f"{value:.4f}" for value in values))
+        out.print(table)
+    if evaluated is not None and evaluated.rules:
+        table = Table("rule", "")
+        table.add_column("found", overflow="fold")
+        for rule in evaluated.rules:
+            table.add_row(rule["check"], "passed" if rule["passed"] else "[red]failed[/red]", _plain(rule["detail"]))
+        out.print(table)
+
+
+def _print_published(published: "Published") -> None:
+    if published.unchanged:
+        out.print(f"readers have similarity {published.version} already")
+        return
+    before = f"; before it {published.previous}" if published.previous else ""
+    out.print(f"readers have similarity {published.version}, {published.edges:,} edges{before}")
+
+
+def _ndcg(evaluated: "Evaluated | None") -> str:
+    """With its interval, where it was measured."""
+    if evaluated is None or evaluated.ndcg is None:
+        return ""
+    return f"{evaluated.ndcg:.3f} ({evaluated.ndcg_low:.3f}-{evaluated.ndcg_high:.3f})"
+
+
+def _judgement(one: "Standing") -> str:
+    if one.evaluated is None:
+        return "not judged"
+    return "passed" if one.evaluated.passed else "blocked"
+
+
 def _registers(state: "PairState") -> str:
     """Those that are set."""
     return " ".join(f"{name}={value}" for name, value in asdict(state).items() if value is not None)
+
+
+def _tune(
+    interactions: Any,
+    configured: "Learned",
+    protocol: Protocol,
+    minutes: float,
+    trials: int | None,
+    path: Path,
+    as_json: bool,
+) -> None:
+    from movierec_platform.local.progress import progress
+    from movierec_platform.services.tune import Trial, searched_values, tune, write_suggestion
+
+    best = -1.0
+    with progress(err, "seconds of tuning", round(60 * minutes)) as advance:
+
+        def on_trial(done: Sequence[Trial], seconds: float) -> None:
+            nonlocal best
+            advance(min(round(seconds), round(60 * minutes)))
+            if done[-1].ndcg > best:
+                best = done[-1].ndcg
+                err.print(f"trial {len(done)}: NDCG@{protocol.k} {best:.4f} on the validation part")
+
+        suggestion = tune(interactions, configured, protocol, minutes, trials, on_trial)
+    trials_path = write_suggestion(path, suggestion)
+    if as_json:
+        print(json.dumps(suggestion.as_json()))
+        return
+    table = Table("", "configured", "suggested")
+    configured_values = searched_values(suggestion.configured).values()
+    for (variable, text), configured_value in zip(suggestion.variables().items(), configured_values, strict=True):
+        table.add_row(variable, f"{configured_value:g}", text)
+    ndcgs = [result.metrics["ndcg"] for result in suggestion.test.models.values()]
+    table.add_row(
+        f"NDCG@{protocol.k} on the test", *(f"{one.value:.4f} ({one.low:.4f}-{one.high:.4f})" for one in ndcgs)
+    )
+    out.print(table)
+    out.print(
+        f"{len(suggestion.trials)} trials on {suggestion.validation_users} users. Suggested beside configured, on the "
+        f"test: {_difference(suggestion.comparison)}: {_which_is_better(suggestion.comparison)}"
+    )
+    out.print(f"suggestion: {path}, trials: {trials_path}; nothing was configured")
+
+
+def _print_evaluation(found: "Evaluation", reference: str) -> None:
+    from movierec_platform.domain.evaluation.metrics import LABELS
+    from movierec_platform.services.evaluation_report import cell
+
+    title = f"at {found.protocol.k}, with 95% intervals"
+    table = Table("", *found.models, title=title, title_justify="left", show_lines=True)
+    for metric, label in LABELS.items():
+        cells = (cell(result.metrics[metric]) for result in found.models.values())
+        table.add_row(label, *("\n".join(parts).rstrip() for parts in cells))
+    out.print(table)
+    since = "" if found.cut_ms is None else f" from {_moment(found.cut_ms)} on, {found.newcomers} of them newcomers,"
+    out.print(
+        f"{found.users} users of {found.candidates} tested{since} on {found.test_interactions} interactions; "
+        f"{found.train_interactions} to learn from, {found.catalogue} movies"
+    )
+    for name in found.models:
+        if name != reference:
+            out.print(f"NDCG of {reference} beside {name}: {_difference(found.compare(reference, name))}")
+
+
+def _which_is_better(comparison: "Comparison") -> str:
+    low, high = comparison.difference.low, comparison.difference.high
+    if low is not None and low > 0:
+        return "the suggested one is better"
+    if high is not None and high < 0:
+        return "the suggested one is worse"
+    return "neither is shown to be better"
+
+
+def _difference(comparison: "Comparison") -> str:
+    one = comparison.difference
+    return f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f}, p = {comparison.p_value:.3f})"
 
 
 def _quarantine(home: Path | None) -> "Quarantine":
@@ -537,6 +902,22 @@ def _quarantine(home: Path | None) -> "Quarantine":
     from movierec_platform.services.quarantine import Quarantine
 
     return Quarantine(State.open(_settings(home)))
+
+
+def _keys(home: Path | None) -> "Keys":
+    from movierec_platform.adapters.state import State
+    from movierec_platform.services.keys import Keys
+
+    return Keys(State.open(_settings(home)).keys)
+
+
+def _print_made(made: "Made") -> None:
+    """The key alone to standard output, so that a script can take it."""
+    print(made.text)
+    ends = f", until {_moment(made.key.expires_at_ms)}" if made.key.expires_at_ms else ""
+    err.print(
+        f"key {made.key.id} ({_plain(made.key.name)}: {', '.join(made.key.scopes)}{ends}) is shown this once; keep it"
+    )
 
 
 def _filter(reason: str | None, since: str | None, user: int | None) -> "Filter":
@@ -574,6 +955,10 @@ def _moment(at_ms: int | None) -> str:
     if at_ms is None:
         return ""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ms / 1000))
+
+
+def _day(at_ms: int | None) -> str:
+    return _moment(at_ms)[:10]
 
 
 def _plain(text: str) -> str:

@@ -4,12 +4,13 @@ A value comes from the environment, else from `$MOVIEREC_HOME/stack.env` (writte
 else from the default here.
 """
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from movierec_platform.errors import UsageError
@@ -34,6 +35,22 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="address that the API listens on")
     api_port: int = Field(5000, ge=0, le=65535, description="port of the API; a busy one moves to the next free")
+    require_keys: bool = Field(
+        False, description="true: requests need an API key on this machine too; on any other address they always do"
+    )
+    key_cache_s: float = Field(
+        60.0, gt=0, le=60, description="seconds after which the API looks up a key again: a revocation takes so long"
+    )
+    api_key: SecretStr | None = Field(None, description="key that this machine's commands send to the API")
+    allowed_hosts: str = Field(
+        "", description="more names, with commas, by which requests may call an API that needs no keys"
+    )
+    cors_origins: str = Field(
+        "", description="sites, with commas, whose pages may use the API, such as https://app.example; empty: none"
+    )
+    rate_limit: str = Field(
+        "", description="requests that a key, or else an address, may make of an API process: 50/second;2000/minute"
+    )
     metrics_host: str = Field("127.0.0.1", description="address that the metrics exporter listens on")
     metrics_port: int = Field(8000, ge=0, le=65535, description="port of the Prometheus exporter")
     dagster_port: int = Field(3000, ge=0, le=65535, description="port of Dagster's webserver")
@@ -111,15 +128,85 @@ class Settings(BaseSettings):
         ge=1,
         description="hours that the lake keeps files which a table that can be made again no longer uses",
     )
+    query_weight_power: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="exponent of rating / 5, by which a movie of the user's history counts; 0: all count alike",
+    )
     trend_half_life_days: float = Field(
         30.0, gt=0, description="days after which a view counts half in a movie's trend"
     )
     rating_prior_weight: float = Field(
         20.0, gt=0, description="average ratings that a movie's Bayesian mean starts from"
     )
+    similarity_method: Literal["slim", "cosine", "rp3beta"] = Field(
+        "slim", description="how the movie similarity is learned: slim, cosine or rp3beta"
+    )
     similarity_neighbours: int = Field(50, ge=1, le=1_000, description="incoming edges kept for each movie")
-    similarity_shrink: float = Field(10.0, ge=0, description="added to the cosine's denominator against rare pairs")
+    similarity_support_size: int = Field(
+        100, ge=1, le=1_000, description="slim: movies that one may lean on, its nearest by cosine"
+    )
+    similarity_shrink: float = Field(
+        10.0, ge=0, allow_inf_nan=False, description="added to the cosine's denominator against rare pairs"
+    )
+    similarity_l1: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="slim: weight of the sum of the weights; higher: fewer edges"
+    )
+    similarity_l2: float = Field(
+        50.0, ge=0, allow_inf_nan=False, description="slim: weight of half the sum of their squares; higher: more equal"
+    )
+    similarity_alpha: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="rp3beta: exponent of the probability of each step of the walk"
+    )
+    similarity_beta: float = Field(
+        0.3, ge=0, allow_inf_nan=False, description="rp3beta: exponent of the popularity that its end is divided by"
+    )
+    similarity_work_mib: int = Field(
+        512, ge=1, description="MiB that learning it holds beside the data and the result; less is slower"
+    )
+    similarity_engine: Literal["local", "spark"] = Field(
+        "local", description="what learns it: local (this machine) or spark, for more than it can hold; equal edges"
+    )
+    spark_master: str = Field("local[*]", description="Spark's master; the rest is Spark's own configuration")
+    similarity_kept: int = Field(
+        5, ge=2, description="newest similarity versions that the lake keeps, beside the published and the one before"
+    )
+    gate_ndcg_share: float = Field(
+        0.98, gt=0, le=1, description="part of the published similarity's NDCG@10 that a new one must reach"
+    )
+    gate_test_users: int = Field(
+        2_000, ge=1, description="users on whom a new similarity is tested before it is published, at most"
+    )
+    gate_least_users: int = Field(20, ge=1, description="test users, fewer of whom cannot tell whether it is good")
+    api_workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that serve the API; each lands events, holds histories and counts /metrics for itself",
+    )
+    history_poll_s: float = Field(
+        0.1, gt=0, le=1, description="seconds between the API's questions whose history has changed"
+    )
+    history_cache_pairs: int = Field(
+        1_000_000, ge=0, description="pairs of users and movies whose histories each API process holds, at most"
+    )
+    history_oldest_s: float = Field(
+        86_400.0, ge=0, description="seconds that a held history may be old while the graph does not answer"
+    )
     snapshot_poll_s: float = Field(2.0, gt=0, description="seconds between the API's looks at the published version")
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate_limit(cls, text: str) -> str:
+        if text:
+            from limits import parse_many
+
+            try:
+                parse_many(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is no rate limit: write, for example, 50/second;2000/minute") from None
+        return text
 
     @property
     def state_database_url(self) -> str:
@@ -130,9 +217,22 @@ class Settings(BaseSettings):
         return f"postgresql+psycopg2{separator}{rest}" if scheme in ("postgres", "postgresql") else url
 
     @property
+    def keys_required(self) -> bool:
+        """Whether requests need an API key: where others reach the API, or it was asked for."""
+        return self.require_keys or not is_loopback(self.api_host)
+
+    @property
     def lake_url(self) -> str:
         """Root of the lake's Delta tables."""
         return f"s3://{self.bucket}/lake"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

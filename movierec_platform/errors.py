@@ -7,8 +7,10 @@
     │   ├── UsageError         what the caller gave is wrong                            (CLI exit 2, HTTP 4xx)
     │   │   ├── TooLarge       it is bigger than allowed                                            (HTTP 413)
     │   │   ├── NotFound       there is nothing by that name                                        (HTTP 404)
+    │   │   ├── ImpossibleFilter   no movie can pass the filters that it gave                       (HTTP 400)
     │   │   └── Conflict       it is there, but in a state in which that cannot be done             (HTTP 409)
     │   ├── CheckFailed        a check ran and its answer is no                         (CLI exit 1)
+    │   │   ├── NobodyToTest       no user has both a history and something later to compare with
     │   │   └── PromotionRefused   rows that failed a blocking check stay out of the lake's tables
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
     │   ├── LeaseHeld          another process holds the lease
@@ -21,6 +23,7 @@
         ├── LakeUnavailable
         ├── SourceUnavailable  the server that an archive is downloaded from
         ├── StateUnavailable
+        ├── SparkUnavailable
         ├── ServerFailed       a server of the local stack died or did not become ready
         └── DagsterUnavailable
 """
@@ -49,6 +52,10 @@ class NotFound(UsageError):
     """There is nothing by the name that the caller gave."""
 
 
+class ImpossibleFilter(UsageError):
+    """No movie can pass the filters that the caller gave."""
+
+
 class Conflict(UsageError):
     """What the caller names is in a state in which that cannot be done to it."""
 
@@ -66,6 +73,10 @@ class PromotionRefused(CheckFailed):
     def __init__(self, message: str, findings: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.findings = findings
+
+
+class NobodyToTest(CheckFailed):
+    """An evaluation's split leaves no user with both a history and something to compare recommendations with."""
 
 
 class NotPublished(Terminal):
@@ -110,6 +121,10 @@ class SourceUnavailable(Transient):
 
 class StateUnavailable(Transient):
     """The state database cannot be read or written."""
+
+
+class SparkUnavailable(Transient):
+    """Spark's master does not answer, or a stage failed for good."""
 
 
 class ServerFailed(Transient):

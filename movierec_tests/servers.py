@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -92,6 +93,13 @@ def empty_settings(settings: Settings, home: Path) -> Settings:
 @pytest.fixture
 def clean_graph(settings: Settings) -> Iterator[Graph]:
     """The graph with its constraints and nothing in it."""
+    with emptied_graph(settings) as graph:
+        yield graph
+
+
+@contextmanager
+def emptied_graph(settings: Settings) -> Iterator[Graph]:
+    """The same, for a test module that keeps it for several tests."""
     auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
     with neo4j.GraphDatabase.driver(settings.neo4j_uri, auth=auth) as driver:
         driver.execute_query("MATCH (n) DETACH DELETE n", database_=settings.neo4j_database)

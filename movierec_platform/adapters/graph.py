@@ -19,10 +19,12 @@ from neo4j.exceptions import AuthError, ConstraintError, DriverError, Neo4jError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from typing_extensions import LiteralString, Self
 
+from movierec_platform.adapters.graph_changes import SCHEMA as CHANGES_SCHEMA
+from movierec_platform.adapters.graph_changes import Changes, Position, announce, read_changes
 from movierec_platform.config import Settings
 from movierec_platform.domain.differences import Difference, edge_type
 from movierec_platform.domain.registers import UNSEEN, Pair, PairState, bucket_of
-from movierec_platform.errors import GraphUnavailable, UsageError
+from movierec_platform.errors import GraphUnavailable, LeaseLost, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa  # imported where it is used: the drains do without
@@ -31,6 +33,8 @@ CONNECT_TIMEOUT_S = 3.0
 RETRY_S = 30.0
 WRITE_ROWS = 5_000
 """Rows in one statement, at most: ArcadeDB takes 16 MiB a Bolt message."""
+DROP_MOVIES = 500
+"""Movies whose similarity edges one statement drops."""
 READ_USERS = 500
 """Users whose edges one statement reads."""
 
@@ -56,6 +60,8 @@ class Publication:
     version: str
     previous: str | None
     published_at_ms: int
+    why: str = ""
+    """Who did it, how, and against what advice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,10 @@ class Graph:
         """Every user's id, in order."""
         return [row[0] for row in self._read("MATCH (u:Usuario) WHERE u.id IS NOT NULL RETURN u.id ORDER BY u.id")]
 
+    def users_from(self, first: int, n: int) -> list[tuple[int, int]]:
+        """(id, movies visibly seen) of the first `n` users from this id on, by id."""
+        return [(user_id, seen) for user_id, seen in self._read(_USERS_FROM, first=first, n=n)]
+
     # Pairs
 
     def apply_pairs(self, pairs: Mapping[Pair, PairState]) -> set[int]:
@@ -160,6 +170,11 @@ class Graph:
         """What the user has visibly seen, latest first; empty for an unknown user."""
         [[seen]] = self._read(_HISTORY, user_id=user_id)
         return [Watched(*one) for one in sorted(seen, key=lambda one: (-one[2], one[0]))]
+
+    def changes(self, since: Position | None) -> Changes:
+        """Whose history was changed by what was committed after `since`; None: by whatever was."""
+        with _errors(), self._driver.session(database=self._database) as session:
+            return session.execute_read(read_changes, since)
 
     def pair_count(self) -> int:
         """Visible pairs."""
@@ -203,35 +218,45 @@ class Graph:
         rows = self._read(_PUBLICATION)
         return Publication(*rows[0]) if rows else None
 
-    def write_similarity(self, version: str, edges: Iterable[SimilarityEdge]) -> int:
+    def take_similarity(self, writer: str) -> None:
+        """From now on only this writer changes the similarity: whoever took it before gets LeaseLost from each write.
+
+        That guards what no lease can: a writer that was suspended, and wakes when another has long gone on.
+        """
+        self._write(_run, _TAKE_SIMILARITY, writer=writer)
+
+    def write_similarity(self, version: str, edges: Iterable[SimilarityEdge], writer: str | None = None) -> int:
         """These edges stand beside those of other versions, invisible until `publish`; returns how many.
 
-        Not idempotent: an interrupted write is dropped first, by `drop_similarity`.
+        Not idempotent: an interrupted write is dropped first, by `drop_similarity`. Of this and the next two, `writer`
+        is who took the similarity; None: nobody else can be writing, as in a rebuild.
         """
         written = 0
         for batch in _batches(edges, WRITE_ROWS):
             rows = [list(edge) for edge in batch]
-            self._write(_run, _CREATE_SIMILAR, rows=rows, version=version)
+            self._write(_as_writer, writer, _CREATE_SIMILAR, rows=rows, version=version)
             written += len(rows)
         return written
 
-    def publish(self, version: str, published_at_ms: int) -> None:
-        """Readers use this version from now on; the one before is kept as `previous`."""
-        self._write(_run, _PUBLISH, version=version, now=published_at_ms)
+    def publish(self, version: str, published_at_ms: int, writer: str | None = None, why: str = "") -> None:
+        """Readers use this version from now on; the one before is kept as `previous`. One transaction."""
+        self._write(_as_writer, writer, _PUBLISH, version=version, now=published_at_ms, why=why)
 
-    def drop_similarity(self, keep: Collection[str]) -> int:
+    def drop_similarity(self, keep: Collection[str], writer: str | None = None) -> int:
         """Only edges of these versions are left; returns how many were deleted."""
         movie_ids = [row[0] for row in self._read("MATCH (m:Pelicula) RETURN m.id")]
         dropped = 0
-        for batch in _batches(movie_ids, 500):
-            rows = self._write(_run, _DROP_SIMILAR, ids=batch, keep=list(keep))
+        for batch in _batches(movie_ids, DROP_MOVIES):
+            rows = self._write(_as_writer, writer, _DROP_SIMILAR, ids=batch, keep=list(keep))
             dropped += rows[0][0]
         return dropped
 
-    def similarity_count(self, version: str) -> int:
-        return self._count(
-            "MATCH (:Pelicula)-[s:SIMILAR]->(:Pelicula) WHERE s.version = $version RETURN count(s)", version=version
-        )
+    def similarity_count(self, version: str, writer: str | None = None) -> int:
+        """Edges of this version; a writer that lost the similarity to another gets LeaseLost instead."""
+        if writer is None:
+            return self._count(_COUNT_SIMILAR, version=version)
+        count: int = self._write(_as_writer, writer, _COUNT_SIMILAR, version=version)[0][0]
+        return count
 
     def _merge(self, pairs: Mapping[Pair, PairState], read: "_ReadStates") -> set[int]:
         try:
@@ -265,6 +290,7 @@ _SCHEMA: tuple[LiteralString, ...] = (
     "CREATE CONSTRAINT pelicula_id IF NOT EXISTS FOR (m:Pelicula) REQUIRE m.id IS UNIQUE",
     "CREATE CONSTRAINT genero_name IF NOT EXISTS FOR (g:Genero) REQUIRE g.name IS UNIQUE",
     "CREATE CONSTRAINT publicacion_name IF NOT EXISTS FOR (p:Publicacion) REQUIRE p.name IS UNIQUE",
+    *CHANGES_SCHEMA,
 )
 
 _MERGE_GENRES: LiteralString = "UNWIND $names AS name MERGE (:Genero {name: name})"
@@ -294,6 +320,12 @@ _EDGES_OF_USERS: LiteralString = f"""
 UNWIND $ids AS id
 MATCH (u:Usuario {{id: id}})-[e:VIO|RETIRO]->(m:Pelicula)
 RETURN id, collect([coalesce(m.id, 0), type(e), {_STATE}])
+"""
+_USERS_FROM: LiteralString = """
+MATCH (u:Usuario) WHERE u.id >= $first
+WITH u ORDER BY u.id LIMIT $n
+OPTIONAL MATCH (u)-[e:VIO]->(:Pelicula)
+RETURN u.id AS id, count(e) AS seen ORDER BY id
 """
 _HISTORY: LiteralString = """
 MATCH (u:Usuario {id: $user_id})-[e:VIO]->(m:Pelicula)
@@ -349,12 +381,24 @@ DELETE e
 """
 
 _PUBLICATION: LiteralString = """
-MATCH (p:Publicacion {name: 'similarity'}) RETURN p.version, p.previous, p.published_at_ms
+MATCH (p:Publicacion {name: 'similarity'}) WHERE p.version IS NOT NULL
+RETURN p.version, p.previous, p.published_at_ms, coalesce(p.why, '')
+"""
+_TAKE_SIMILARITY: LiteralString = """
+MERGE (p:Publicacion {name: 'similarity'})
+SET p.writer = $writer, p.turn = coalesce(p.turn, 0) + 1
+"""
+# The turn makes every write of the writer conflict with another's taking of the similarity: see _TAKE_TURN.
+_WRITER_TURN: LiteralString = """
+MATCH (p:Publicacion {name: 'similarity'}) WHERE p.writer = $writer
+SET p.turn = p.turn + 1
+RETURN count(p)
 """
 _PUBLISH: LiteralString = """
 MERGE (p:Publicacion {name: 'similarity'})
 SET p.previous = CASE WHEN p.version = $version THEN p.previous ELSE p.version END,
-    p.published_at_ms = CASE WHEN p.version = $version THEN p.published_at_ms ELSE $now END
+    p.published_at_ms = CASE WHEN p.version = $version THEN p.published_at_ms ELSE $now END,
+    p.why = CASE WHEN p.version = $version THEN p.why ELSE $why END
 SET p.version = $version
 """
 _CREATE_SIMILAR: LiteralString = """
@@ -362,6 +406,9 @@ UNWIND $rows AS row
 MATCH (source:Pelicula {id: row[0]})
 MATCH (target:Pelicula {id: row[1]})
 CREATE (source)-[:SIMILAR {score: row[2], rank: row[3], support: row[4], version: $version}]->(target)
+"""
+_COUNT_SIMILAR: LiteralString = """
+MATCH (:Pelicula)-[s:SIMILAR]->(:Pelicula) WHERE s.version = $version RETURN count(s)
 """
 _DROP_SIMILAR: LiteralString = """
 UNWIND $ids AS id
@@ -374,6 +421,15 @@ RETURN count(s)
 
 def _run(transaction: neo4j.ManagedTransaction, statement: LiteralString, /, **parameters: Any) -> list[list[Any]]:
     return [row.values() for row in transaction.run(statement, parameters)]
+
+
+def _as_writer(
+    transaction: neo4j.ManagedTransaction, writer: str | None, statement: LiteralString, /, **parameters: Any
+) -> list[list[Any]]:
+    """As `_run`, if this writer (None: anybody) still has the similarity; else LeaseLost, and nothing is written."""
+    if writer is not None and _run(transaction, _WRITER_TURN, writer=writer) != [[1]]:
+        raise LeaseLost("another publication of the similarity has begun since: this one leaves everything to it")
+    return _run(transaction, statement, **parameters)
 
 
 def _merge_movies(
@@ -437,6 +493,7 @@ def _apply(transaction: neo4j.ManagedTransaction, pairs: Mapping[Pair, PairState
         for name, rows in rows_of_edge.items():
             if rows:
                 _run(transaction, statements[name], rows=rows)
+    announce(transaction, {row[0] for kind in (create, update) for rows in kind.values() for row in rows})
     return unknown_movies
 
 
@@ -465,6 +522,7 @@ def _replace(transaction: neo4j.ManagedTransaction, wanted: Mapping[Pair, Differ
         created = [[*pair, *_values(state)] for pair, state in wanted_states if edge_type(state) == edge]
         if created:
             _run(transaction, statement, rows=created)
+    announce(transaction, {one.user_id for one in same})
     return frozenset(wanted) - {one.pair for one in same}
 
 

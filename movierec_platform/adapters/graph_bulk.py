@@ -28,6 +28,7 @@ from movierec_platform.adapters.graph import (
     _batches,
     _run,
 )
+from movierec_platform.adapters.graph_changes import announce
 from movierec_platform.config import Settings
 from movierec_platform.domain.registers import Pair, PairState
 from movierec_platform.errors import GraphUnavailable, UsageError
@@ -72,9 +73,9 @@ class BulkGraph(Graph):
         return "ArcadeDB" in self._driver.get_server_info().agent
 
     def nodes_by_label(self) -> dict[str, int]:
-        """How many nodes there are of each label, the most first."""
+        """How many nodes there are of each label, the most first; those of the change feed aside."""
         rows = self._read("MATCH (n) RETURN labels(n)[0] AS label, count(*) AS nodes ORDER BY nodes DESC")
-        return {str(label): nodes for label, nodes in rows}
+        return {str(label): nodes for label, nodes in rows if label not in ("Cambios", "Cambio")}
 
     def reconstruction(self) -> Reconstruction | None:
         """The rebuild that was begun and not finished."""
@@ -141,7 +142,7 @@ class ArcadeGraph(BulkGraph):
         for name in ("VIO", "RETIRO"):
             self._endpoint.drop_loose_edges(name)
 
-    def write_similarity(self, version: str, edges: Iterable[SimilarityEdge]) -> int:
+    def write_similarity(self, version: str, edges: Iterable[SimilarityEdge], writer: str | None = None) -> int:
         rids = self._movie_rids()
         written = 0
         for batch in _batches(edges, self.pairs_at_once):
@@ -160,8 +161,8 @@ class ArcadeGraph(BulkGraph):
             written += len(rows)
         return written
 
-    def drop_similarity(self, keep: Collection[str]) -> int:
-        dropped = super().drop_similarity(keep)
+    def drop_similarity(self, keep: Collection[str], writer: str | None = None) -> int:
+        dropped = super().drop_similarity(keep, writer)
         self._endpoint.drop_versions(keep)
         return dropped
 
@@ -264,7 +265,7 @@ SET e = {rating: row[2], rated_at_ms: row[3], event_id: row[4], seen_at_ms: row[
 """
 _POINT: LiteralString = """
 MERGE (p:Publicacion {name: 'similarity'})
-SET p.version = $version, p.previous = $previous, p.published_at_ms = $published_at_ms
+SET p.version = $version, p.previous = $previous, p.published_at_ms = $published_at_ms, p.why = $why
 """
 
 
@@ -300,6 +301,7 @@ def _finish(transaction: neo4j.ManagedTransaction, publication: Publication | No
         _run(transaction, _POINT, **asdict(publication))
     _run(transaction, "MATCH (m:Pelicula) WHERE m.genres IS NULL SET m.genres = []")  # imported, as above
     _run(transaction, "MATCH (r:Reconstruccion) DELETE r")
+    announce(transaction, None)  # what was read of the histories while they were made is not all of them
 
 
 def _pair_edge(user: int, movie: str, state: PairState) -> dict[str, Any]:

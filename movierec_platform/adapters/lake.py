@@ -180,12 +180,35 @@ class Lake:
             opened = self._open(table, as_of_ms)
             yield from _batches(opened.to_pyarrow_dataset(), columns, where)
 
+    def splits(self, table: str) -> list[tuple[str, int]]:
+        """The (file, row group) pairs that a table without partitions consists of: for `read_split`, on any machine."""
+        with _errors(table):
+            files = self._files(table)
+            return [
+                (one["path"], row_group)
+                for one in self._added(table)
+                for row_group in range(pq.ParquetFile(files.open_input_file(one["path"])).num_row_groups)
+            ]
+
+    def read_split(self, table: str, file: str, row_group: int, columns: Sequence[str]) -> pa.Table:
+        """The rows of one of the `splits`."""
+        with _errors(table):
+            return pq.ParquetFile(self._files(table).open_input_file(file)).read_row_group(row_group, list(columns))
+
     def exists(self, table: str, as_of_ms: int | None = None) -> bool:
         """Whether anybody has written the table; with `as_of_ms` (epoch ms), whether anybody had by then."""
         with _errors(table):
             if not DeltaTable.is_deltatable(self._uri(table), self._options):
                 return False
             return as_of_ms is None or int(self._open(table).history()[-1]["timestamp"]) <= as_of_ms
+
+    def fingerprint(self, table: str) -> str | None:
+        """The table's identity and version, which change whenever its rows do; None if nobody has written it."""
+        if not self.exists(table):
+            return None
+        with _errors(table):
+            opened = self._open(table)
+            return f"{opened.metadata().id}@{opened.version()}"
 
     def count(self, table: str) -> int:
         """How many rows the table has; 0 for one that nobody has written."""

@@ -1,91 +1,131 @@
-"""What the API serves from memory: the published similarity and the catalogue, read from the lake with pyarrow.
+"""What the API serves: the published similarity and the catalogue, read from the lake once for each version.
 
 The graph says which version is published; its edges come from the lake, because 450,000 of them take seconds over Bolt.
-A snapshot never changes; the holder replaces it whole, so a request sees one version from beginning to end.
+A snapshot never changes; the holder replaces it whole, so a request sees one version from beginning to end. It is kept
+in files (see `snapshot_files`), so that several processes share its memory and only one of them reads the lake.
 """
 
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.domain.ranking import Ints, Neighbourhood, neighbourhood
-from movierec_platform.errors import GraphUnavailable, MovierecError, NotPublished, UsageError
+from movierec_platform.adapters.snapshot_files import (
+    Snapshot,
+    drop_snapshot,
+    newest_snapshot,
+    read_snapshot,
+    remove_others,
+    write_snapshot,
+)
+from movierec_platform.domain.catalogue import Catalogue, catalogue
+from movierec_platform.domain.interactions import visible
+from movierec_platform.domain.neighbourhood import Bools, Floats, Ints, indexes_of, neighbourhood
+from movierec_platform.domain.search import title_index
+from movierec_platform.domain.trending import DAY_MS, KEPT_DAYS, views_by_day
+from movierec_platform.errors import GraphUnavailable, LakeUnavailable, MovierecError, NotPublished, UsageError
 
 log = logging.getLogger(__name__)
 
-LOAD_SHARE = 0.05
-"""While nothing is published the catalogue is read again and again, for this share of the time at most."""
+LOOK_SHARE = 0.05
+"""Whether the lake's catalogue has changed is looked at for this share of the time at most."""
+KEPT_S = 600.0
+"""A snapshot's files stay this long after the next one's were written: another process may be about to map them."""
+FORMAT = "1"
+"""Another one for other files: those of an older release are not read."""
+TABLES = ("movies", "popularity", "interactions", "ratings")
 
 NOTHING_LOADED = "there is no catalogue yet: run `movierec load`"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
-    """The catalogue by movie index, and the similarity `version`; None: popularity only, nothing is published."""
+def open_snapshot(lake: Lake, version: str | None, folder: Path, held: Snapshot | None = None) -> Snapshot:
+    """The catalogue as it is in the lake and this version's edges, mapped from `folder`, written there if need be.
 
-    version: str | None
-    movies: Neighbourhood
-    titles: tuple[str, ...]
-    years: tuple[int | None, ...]
-    genres: tuple[tuple[str, ...], ...]
+    It is `held` itself if that is still the one.
 
-
-def load_snapshot(lake: Lake, version: str | None) -> Snapshot:
-    """The catalogue and this version's edges.
-
-    Popularity is the plain number of users who have visibly seen a movie, by the lake's `interactions`, else (before
-    the first nightly) by its `ratings`. Raises NotPublished when the catalogue or the version is not in the lake,
-    LakeUnavailable when the lake does not answer.
+    Raises NotPublished when the catalogue or the version is not in the lake, LakeUnavailable when the lake does not
+    answer or the files cannot be written.
     """
-    if not lake.exists("movies"):
+    name = name_of(lake, version)
+    if held is not None and held.name == name:
+        return held
+    if (snapshot := read_snapshot(folder, name)) is not None:
+        return snapshot
+    try:
+        drop_snapshot(folder, name)  # one that a crash of the machine has damaged would be in the way
+        write_snapshot(folder, _from_lake(lake, version, name))
+        snapshot = read_snapshot(folder, name)
+        if snapshot is None:
+            raise LakeUnavailable(f"the snapshot {folder / name} cannot be read: look at its files and that disk")
+        remove_others(folder, name, KEPT_S)
+    except OSError as error:
+        raise LakeUnavailable(f"the snapshot cannot be written to {folder}: {error}") from error
+    return snapshot
+
+
+def name_of(lake: Lake, version: str | None) -> str:
+    """The name of the snapshot of this version, with a digest of which catalogue it has."""
+    prints = [f"{table}={lake.fingerprint(table)}" for table in TABLES]
+    if prints[0] == "movies=None":
         raise NotPublished(NOTHING_LOADED)
+    digest = hashlib.sha256("\n".join([FORMAT, *prints]).encode()).hexdigest()[:12]
+    return f"{version or 'popularity'}-{digest}"
+
+
+def _from_lake(lake: Lake, version: str | None, name: str) -> Snapshot:
     edges = _edges(lake, version)
-    catalogue = lake.read("movies", columns=["movie_id", "title", "year", "genres"]).sort_by("movie_id")
-    movie_ids = _ints(catalogue["movie_id"])
-    if not len(movie_ids):
+    rows = lake.read("movies", columns=["movie_id", "title", "year", "genres"]).sort_by("movie_id")
+    if not rows.num_rows:
         raise NotPublished(NOTHING_LOADED)
+    movie_ids = _ints(rows["movie_id"])
+    seen_ids, seen_at_ms, viewers = _views(lake, movie_ids)
+    movies = _catalogue(lake, movie_ids, rows, viewers)
     return Snapshot(
+        name=name,
         version=version,
-        movies=neighbourhood(
+        movies=movies,
+        edges=neighbourhood(
             movie_ids,
-            _viewers(lake, movie_ids),
             _ints(edges["source_id"]),
             _ints(edges["target_id"]),
             edges["score"].to_numpy(),
             _ints(edges["support"]),
         ),
-        titles=tuple(catalogue["title"].to_pylist()),
-        years=tuple(catalogue["year"].to_pylist()),
-        genres=_shared(catalogue["genres"]),
+        titles=title_index(movies.titles, movies.years),
+        views=views_by_day(movie_ids, seen_ids, seen_at_ms),
     )
 
 
 class SnapshotHolder:
     """The snapshot of the published version; a thread looks for a newer one every `poll_s` seconds.
 
-    A load that fails leaves the snapshot that was there. While nothing is published, the catalogue is loaded again as
-    it grows.
+    A load that fails leaves the snapshot that was there. When only the lake's catalogue has changed it is loaded again
+    too. Where the first look finds no lake, the newest snapshot of `folder` is served until it answers.
     """
 
     def __init__(
-        self, graph: Graph, lake: Lake, poll_s: float, monotonic_s: Callable[[], float] = time.monotonic
+        self,
+        graph: Graph,
+        lake: Lake,
+        folder: Path,
+        poll_s: float,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._graph = graph
         self._lake = lake
+        self._folder = folder
         self._poll_s = poll_s
         self._monotonic_s = monotonic_s
         self._snapshot: Snapshot | None = None
         self._why_none: MovierecError = NotPublished(NOTHING_LOADED)
-        self._reload_at_s = float("-inf")
+        self._look_at_s = float("-inf")
         self._looked = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="snapshot", daemon=True)
@@ -115,24 +155,28 @@ class SnapshotHolder:
     def refresh(self) -> None:
         """The snapshot is that of the published version.
 
-        Raises NotPublished and LakeUnavailable as `load_snapshot` does; then the snapshot is what it was, or, where
-        there was none and the lake has a catalogue, popularity only.
+        Raises NotPublished and LakeUnavailable as `open_snapshot` does; then the snapshot is what it was, or, where
+        there was none, popularity only or what was served last.
         """
         version = self._published()
         held = self._snapshot
-        if held is not None and held.version == version and (version or self._monotonic_s() < self._reload_at_s):
-            return
         started_s = self._monotonic_s()
+        if held is not None and held.version == version and started_s < self._look_at_s:
+            return
         try:
-            self._snapshot = load_snapshot(self._lake, version)
+            self._snapshot = open_snapshot(self._lake, version, self._folder, held)
         except NotPublished:
             if held is None and version is not None:
-                self._snapshot = load_snapshot(self._lake, None)
+                self._snapshot = open_snapshot(self._lake, None, self._folder)
+            raise
+        except LakeUnavailable:
+            if held is None:
+                self._snapshot = newest_snapshot(self._folder)
             raise
         now_s = self._monotonic_s()
         pa.default_memory_pool().release_unused()  # else Arrow keeps what the tables took for the next load
-        self._reload_at_s = now_s + (now_s - started_s) / LOAD_SHARE
-        if held is None or held.version != version:
+        self._look_at_s = now_s + (now_s - started_s) / LOOK_SHARE
+        if held is None or held.name != self._snapshot.name:
             log.info("serving similarity %s", version or "none: popularity only")
 
     def _published(self) -> str | None:
@@ -173,28 +217,63 @@ def _edges(lake: Lake, version: str | None) -> pa.Table:
     return edges
 
 
-def _viewers(lake: Lake, movie_ids: Ints) -> Ints:
-    """Users who visibly saw each movie, int64 (M,)."""
+def _views(lake: Lake, movie_ids: Ints) -> tuple[Ints, Ints, Ints]:
+    """Ids of movies seen of late (N,) and when (N,), and how many users visibly saw each movie (M,).
+
+    Of the lake's `interactions`, else (before the first nightly) of its `ratings`.
+    """
+    viewers = np.zeros(len(movie_ids), dtype=np.int64)
+    latest_ms = 0
+    recent: list[tuple[Ints, Ints]] = [(viewers[:0], viewers[:0])]
+    for ids, at_ms in _seen(lake):
+        index, known = indexes_of(movie_ids, ids)
+        viewers += np.bincount(index[known], minlength=len(viewers))
+        latest_ms = max(latest_ms, int(at_ms.max(initial=0)))
+        late = at_ms > latest_ms - KEPT_DAYS * DAY_MS
+        recent.append((ids[late], at_ms[late]))
+    return np.concatenate([ids for ids, _ in recent]), np.concatenate([at_ms for _, at_ms in recent]), viewers
+
+
+def _seen(lake: Lake) -> Iterator[tuple[Ints, Ints]]:
+    """Movie ids and times of visible pairs, a batch at a time."""
     if lake.exists("interactions"):
-        pairs = lake.read("interactions", columns=["movie_id", "seen_at_ms", "retracted_at_ms"])
-        never = pa.scalar(-1, pa.int64())
-        seen, retracted = (pc.fill_null(pairs[name], never) for name in ("seen_at_ms", "retracted_at_ms"))
-        seen_ids = pairs.filter(pc.greater(seen, retracted))["movie_id"]
+        for batch in lake.batches("interactions", columns=["movie_id", "seen_at_ms", "retracted_at_ms"]):
+            seen = batch.filter(visible(batch))
+            yield seen["movie_id"].to_numpy(), seen["seen_at_ms"].to_numpy()
     elif lake.exists("ratings"):
-        seen_ids = lake.read("ratings", columns=["movie_id"])["movie_id"]
-    else:
-        return np.zeros(len(movie_ids), dtype=np.int64)
-    counted = pc.value_counts(seen_ids.combine_chunks())
-    counts = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-    return np.array([counts.get(movie_id, 0) for movie_id in movie_ids.tolist()], dtype=np.int64)
+        for batch in lake.batches("ratings", columns=["movie_id", "rated_at_ms"]):
+            yield batch["movie_id"].to_numpy(), batch["rated_at_ms"].to_numpy()
+
+
+def _catalogue(lake: Lake, movie_ids: Ints, rows: pa.Table, viewers: Ints) -> Catalogue:
+    """The catalogue with what the lake's `popularity` says, where it has that; nothing trends without."""
+    counts, means, trend = viewers, np.full(len(movie_ids), np.nan), np.zeros(len(movie_ids))
+    if lake.exists("popularity"):
+        popularity = lake.read("popularity", columns=["movie_id", "rating_count", "rating_mean", "trend"])
+        popularity = popularity.sort_by("movie_id")
+        index, known = indexes_of(_ints(popularity["movie_id"]), movie_ids)
+        counts = _taken(popularity["rating_count"], index, known, 0.0).astype(np.int64)
+        means = _taken(popularity["rating_mean"], index, known, np.nan)
+        trend = _taken(popularity["trend"], index, known, 0.0)
+    return catalogue(
+        movie_ids,
+        rows["title"].to_pylist(),
+        rows["year"].to_pylist(),
+        viewers,
+        counts,
+        means,
+        trend,
+        rows["genres"].to_pylist(),
+    )
+
+
+def _taken(column: pa.ChunkedArray, index: Ints, known: Bools, missing: float) -> Floats:
+    """The column's value at each index, as floats; `missing` where it is not known."""
+    values = np.full(len(index), missing)
+    values[known] = column.to_numpy().astype(np.float64)[index[known]]
+    return values
 
 
 def _ints(column: pa.ChunkedArray) -> Ints:
     ids: Ints = column.to_numpy().astype(np.int64)
     return ids
-
-
-def _shared(genres: pa.ChunkedArray) -> tuple[tuple[str, ...], ...]:
-    """Each movie's genres; movies of the same genres share one tuple."""
-    seen: dict[Any, tuple[str, ...]] = {}
-    return tuple(seen.setdefault(one, one) for one in (tuple(names or ()) for names in genres.to_pylist()))

@@ -1,4 +1,4 @@
-"""The state database: quarantine, durable counters and marks. SQLite (WAL, synchronous FULL) or Postgres, by URL.
+"""The state database: quarantine, API keys, counters and marks. SQLite (WAL, synchronous FULL) or Postgres, by URL.
 
 Every method is one transaction, durable when it returns. A writer waits up to 30 s for another. Failures are
 StateUnavailable.
@@ -16,6 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
+from movierec_platform.adapters.keys import KeysTable
+from movierec_platform.adapters.keys import metadata as key_tables
 from movierec_platform.adapters.quarantine import QuarantineTable
 from movierec_platform.adapters.quarantine import metadata as quarantine_tables
 from movierec_platform.config import Settings
@@ -81,6 +83,7 @@ class State:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self.keys = KeysTable(self._turn)
         self.quarantine = QuarantineTable(self._turn, self._insert, self._add)
 
     @classmethod
@@ -96,6 +99,7 @@ class State:
         with state._transaction() as connection:
             create_missing(connection, _metadata)
             create_missing(connection, quarantine_tables)
+            create_missing(connection, key_tables)
         state.quarantine.adopt()
         return state
 

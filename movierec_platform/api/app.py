@@ -4,13 +4,13 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
+from flask_openapi3.openapi import OpenAPI
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
@@ -18,13 +18,23 @@ from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
 from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.adapters.state import State
-from movierec_platform.api import health, ingest, quarantine, recommendations
+from movierec_platform.api import document, health, ingest, keys, movies, quarantine, recommendations
 from movierec_platform.api import metrics as metrics_resource
-from movierec_platform.api.errors import Problem, answer_errors
+from movierec_platform.api.access import require_keys
+from movierec_platform.api.browsers import guard_browsers
+from movierec_platform.api.errors import answer_errors
+from movierec_platform.api.limits import RateLimits, client, limit_requests
 from movierec_platform.api.metrics import RequestMetrics
+from movierec_platform.api.page import browse, door
+from movierec_platform.api.page import operations as operations_page
 from movierec_platform.config import Settings
+from movierec_platform.domain.keys import Scope
+from movierec_platform.services.histories import Histories
+from movierec_platform.services.keys import Keys, Verifier
 from movierec_platform.services.land import Lander
 from movierec_platform.services.metrics import Questioner
+from movierec_platform.services.movies import Movies
+from movierec_platform.services.operations import Operations
 from movierec_platform.services.recommend import Recommender
 from movierec_platform.services.redrive import Redrive
 
@@ -43,11 +53,16 @@ class Services:
 
     graph: Graph
     snapshots: SnapshotHolder
+    histories: Histories
     recommender: Recommender
+    movies: Movies
     lander: Lander
     questioner: Questioner
+    state: Callable[[], State]
+    """Opened when it is first asked for: events are landed while Postgres is down."""
     redrive: Callable[[], Redrive]
-    """Opens the state database when it is first asked for: events are landed while Postgres is down."""
+    operations: Operations
+    verifier: Verifier
     opened_later: ExitStack
 
     @classmethod
@@ -61,22 +76,35 @@ class Services:
         opened_later = ExitStack()
 
         @cache
-        def redrive() -> Redrive:
-            state = State.open(settings)
-            opened_later.callback(state.close)
-            return Redrive(state, objects, queue)
+        def state() -> State:
+            opened = State.open(settings)
+            opened_later.callback(opened.close)
+            return opened
 
-        snapshots = SnapshotHolder(graph, Lake(settings), settings.snapshot_poll_s)
+        lake = Lake(settings)
+        snapshots = SnapshotHolder(graph, lake, settings.home / "snapshots", settings.snapshot_poll_s)
         snapshots.start()
+        histories = Histories(
+            graph,
+            poll_s=settings.history_poll_s,
+            most_pairs=settings.history_cache_pairs,
+            oldest_s=settings.history_oldest_s,
+        )
+        histories.start()
         return cls(
             graph=graph,
             snapshots=snapshots,
-            recommender=Recommender(graph, snapshots),
+            histories=histories,
+            recommender=Recommender(snapshots, histories, settings.query_weight_power),
+            movies=Movies(snapshots),
             lander=Lander(settings),
             questioner=Questioner(
                 {"graph": graph.ping, "queue": queue.depth, "objects": objects.ping, "snapshot": snapshots.current}
             ),
-            redrive=redrive,
+            state=state,
+            redrive=lambda: Redrive(state(), objects, queue),
+            operations=Operations(settings, state, graph, lake),
+            verifier=Verifier(lambda: state().keys, settings.key_cache_s),
             opened_later=opened_later,
         )
 
@@ -84,42 +112,57 @@ class Services:
         """What was acknowledged is durable, and every client is closed."""
         self.lander.close()
         self.questioner.close()
-        self.recommender.close()
+        self.operations.close()
+        self.histories.close()
         self.snapshots.close()
         self.graph.close()
         self.opened_later.close()
         log.info("stopped: everything acknowledged is durable")
 
 
-def create_app(settings: Settings) -> Flask:
+def create_app(settings: Settings) -> OpenAPI:
     """The API over the parts that the settings name; whoever makes it calls `services_of(app).close()` in the end."""
-    app = Flask("movierec_platform.api", static_folder=None)
+    app = document.openapi_app("movierec_platform.api")
     services = Services.open(settings)
     metrics = RequestMetrics()
     app.url_map.merge_slashes = False  # a path with // is not found, rather than redirected in HTML
     app.extensions["movierec"] = services
-    app.register_blueprint(ingest.blueprint(settings, services.lander, metrics.landed))
-    app.register_blueprint(recommendations.blueprint(services.recommender))
-    app.register_blueprint(quarantine.blueprint(services.redrive))
-    app.register_blueprint(health.blueprint(services.questioner))
-    app.register_blueprint(metrics_resource.blueprint(metrics))
+    resources = (
+        ingest.blueprint(settings, services.lander, metrics.landed),
+        recommendations.blueprint(services.recommender),
+        movies.blueprint(services.movies),
+        quarantine.blueprint(services.redrive),
+        *health.blueprints(services.questioner),
+        metrics_resource.blueprint(metrics),
+        keys.blueprint(lambda: Keys(services.state().keys), services.verifier.forget),
+        document.blueprint(app, settings.keys_required),
+        browse.blueprint(services.recommender, services.movies, services.histories),
+        browse.ratings_blueprint(services.lander, metrics.landed),
+        operations_page.blueprint(services.operations, services.redrive),
+        door.blueprint(),
+    )
+    for routes in resources:
+        document.describe(app, routes)
     answer_errors(app)
     _observe(app, metrics)
-    app.before_request(_refuse_foreign_pages)
+    guard_browsers(app, settings)
+    _admit(app, settings, services.verifier, {routes.name: routes.scope for routes in resources})
     return app
+
+
+def _admit(app: Flask, settings: Settings, verifier: Verifier, scopes: Mapping[str, Scope | None]) -> None:
+    """Requests need the keys, and are as frequent, as the settings say; `scopes` by name of blueprint."""
+    limits = RateLimits(settings.rate_limit) if settings.rate_limit else None
+    if settings.keys_required:
+        require_keys(app, verifier, scopes, on_refusal=lambda: limits and limits.hit(client()))
+    if limits:
+        limit_requests(app, limits, frozenset(name for name, scope in scopes.items() if scope is None))
 
 
 def services_of(app: Flask) -> Services:
     """What `create_app` opened for this app."""
     services: Services = app.extensions["movierec"]
     return services
-
-
-def _refuse_foreign_pages() -> None:
-    """A page of another site that the user has open cannot post here: browsers name that site in Origin."""
-    origin = request.headers.get("Origin")
-    if request.method not in ("GET", "HEAD", "OPTIONS") and origin and urlsplit(origin).netloc != request.host:
-        raise Problem(403, "foreign-origin", f"pages of {origin} may not post to {request.host}")
 
 
 def _observe(app: Flask, metrics: RequestMetrics) -> None:
@@ -145,5 +188,7 @@ def _observe(app: Flask, metrics: RequestMetrics) -> None:
             "ms": round(seconds * 1000, 2),
             "request_id": g.request_id,
         }
+        if key := g.get("key"):
+            line["key"] = key.id
         access_log.info(line)
         return response

@@ -16,7 +16,8 @@ MAX_GZIP_MEMBERS = 64
 MAX_DEPTH = 100
 """Nesting of one event, at most: what is landed wraps it, and JSON readers downstream stop at about 200."""
 
-NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+NDJSON = "application/x-ndjson"
+NDJSON_TYPES = frozenset({NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 UNSAID_TYPES = frozenset({"", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"})
 """What clients send when nobody told them (the last is curl's): the body is JSON or it is refused as malformed."""
 

@@ -6,12 +6,15 @@ from http import HTTPStatus
 
 import orjson
 from flask import Flask, Response, g
+from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException
 
 from movierec_platform.errors import (
     GraphUnavailable,
+    ImpossibleFilter,
     LakeUnavailable,
     LandingBusy,
+    NotFound,
     NotPublished,
     ObjectStoreUnavailable,
     QueueUnavailable,
@@ -24,6 +27,16 @@ from movierec_platform.errors import (
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
+
+
+class ProblemDocument(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(description="stable name of the kind of problem, for programs")
+    title: str
+    status: int
+    detail: str = Field(description="a sentence for people")
+    request_id: str | None = Field(description="also in the header X-Request-ID, and in the log")
 
 
 class Problem(UsageError):
@@ -40,6 +53,8 @@ def answer_errors(app: Flask) -> None:
     """Every error of this app is answered as a problem."""
     app.register_error_handler(Problem, _problem)
     app.register_error_handler(UsageError, _misconfigured)
+    app.register_error_handler(ImpossibleFilter, lambda error: problem(400, "bad-parameter", str(error)))
+    app.register_error_handler(NotFound, lambda error: problem(404, "not-found", str(error)))
     app.register_error_handler(TooLarge, lambda error: problem(413, "event-too-large", str(error)))
     app.register_error_handler(NotPublished, _not_published)
     app.register_error_handler(Transient, _dependency_down)

@@ -1,31 +1,45 @@
 """GET /health/live: this process answers. GET /health/ready: so do the parts that it needs."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
-import orjson
-from flask import Blueprint, Response
+from flask import Response
 
+from movierec_platform.api.routes import Routes, answer
 from movierec_platform.errors import MovierecError
 from movierec_platform.services.metrics import Questioner
 
 
-def blueprint(questioner: Questioner) -> Blueprint:
-    """The routes; ready asks this questioner."""
-    routes = Blueprint("health", __name__, url_prefix="/health")
+@dataclass(frozen=True, slots=True)
+class Live:
+    """This process answers."""
 
-    @routes.get("/live")
+    status: Literal["live"] = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Which parts answer."""
+
+    status: Literal["ready", "not ready"]
+    parts: dict[str, Literal["up", "down"]]
+
+
+def blueprints(questioner: Questioner) -> tuple[Routes, Routes]:
+    """The routes; ready asks this questioner. To be alive needs no key."""
+    about = "Whether this process, and what it needs, answers."
+    open_routes, routes = Routes("health", about, None), Routes("readiness", about, "read")
+
+    @open_routes.get("/health/live", responses=open_routes.answers(Live))
     def live() -> Response:
-        return _json({"status": "live"}, 200)
+        """This process answers."""
+        return answer(Live())
 
-    @routes.get("/ready")
+    @routes.get("/health/ready", responses=routes.answers(Readiness) | routes.answers(Readiness, status=503))
     def ready() -> Response:
         """200 when every part answers, else 503; which one is down stands in the body."""
-        down = {part: answer for part, answer in questioner.ask().items() if isinstance(answer, MovierecError)}
-        parts = {part: "down" if part in down else "up" for part in questioner.parts}
-        return _json({"status": "not ready" if down else "ready", "parts": parts}, 503 if down else 200)
+        down = {part: said for part, said in questioner.ask().items() if isinstance(said, MovierecError)}
+        parts: dict[str, Literal["up", "down"]] = {part: "down" if part in down else "up" for part in questioner.parts}
+        return answer(Readiness("not ready" if down else "ready", parts), 503 if down else 200)
 
-    return routes
-
-
-def _json(body: dict[str, Any], status: int) -> Response:
-    return Response(orjson.dumps(body), status, mimetype="application/json")
+    return open_routes, routes

@@ -1,8 +1,12 @@
 """GET /metrics: what this process has answered, for Prometheus; labels are route templates, never ids."""
 
-from flask import Blueprint, Response
+from functools import cache
+
+from flask import Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from movierec_platform.api.routes import Routes
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -25,6 +29,8 @@ class RequestMetrics:
             buckets=BUCKETS_S,
             registry=self.registry,
         )
+        # As many as there are series: finding one by its labels takes as long as adding to it.
+        self._series = cache(self._find_series)
         self._landed = Counter(
             "movierec_landed_events_total", "events acknowledged by this process", registry=self.registry
         )
@@ -32,20 +38,26 @@ class RequestMetrics:
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request more; a method that HTTP does not define is counted as `other`."""
         method = method if method in METHODS else "other"
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route, method).observe(seconds)
+        requests, durations = self._series(route, method, status)
+        requests.inc()
+        durations.observe(seconds)
+
+    def _find_series(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(route, method, str(status)), self._seconds.labels(route, method)
 
     def landed(self, events: int) -> None:
         """So many events more are durable."""
         self._landed.inc(events)
 
 
-def blueprint(metrics: RequestMetrics) -> Blueprint:
+def blueprint(metrics: RequestMetrics) -> Routes:
     """The route over these metrics."""
-    routes = Blueprint("metrics", __name__)
+    routes = Routes("metrics", "What this process has answered.", "read")
+    content = {"text/plain": {"schema": {"type": "string"}}}
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", responses={200: {"description": "Prometheus's text format", "content": content}})
     def exposition() -> Response:
+        """Counts and durations of this process's requests, for Prometheus."""
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
     return routes

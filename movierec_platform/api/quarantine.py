@@ -1,35 +1,63 @@
 """/v1/quarantine: refused events, for those who run the platform: list, show, patch, redrive, discard."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, ClassVar
 
-import orjson
-from flask import Blueprint, Response, request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from flask import Response
+from pydantic import Field
 
-from movierec_platform.api.arguments import flag, one_argument, user_id_of, whole_number
-from movierec_platform.api.body import check_type, read_body
+from movierec_platform.adapters.quarantine import Act, QuarantineRow
+from movierec_platform.api.access import actor
+from movierec_platform.api.arguments import Body, Flag, Id, Path, Query, Whole
 from movierec_platform.api.errors import Problem
+from movierec_platform.api.routes import Routes, answer, json_body, read_text
 from movierec_platform.domain.envelope import MESSAGE_BYTES
 from movierec_platform.domain.events import INT64_MAX
+from movierec_platform.domain.gate import REASON_CODES
 from movierec_platform.domain.moments import epoch_ms
-from movierec_platform.domain.quarantine import MAX_IDS, Filter, Selection, statuses_named
+from movierec_platform.domain.quarantine import MAX_IDS, STATUSES, Filter, Selection, statuses_named
 from movierec_platform.errors import Conflict, NotFound, TooLarge, UsageError
-from movierec_platform.services.quarantine import Outcome, Quarantine
+from movierec_platform.services.quarantine import Page, Patched, Quarantine
 from movierec_platform.services.redrive import Redrive
 
-ACTOR = "api"
 MAX_ROWS = 100
 """Rows on a page, each with a body of up to 256 KiB."""
-SELECTION_BYTES = 64 * 1024
+_REASONS = sorted(REASON_CODES)
 
 
-class _Selected(BaseModel):
-    """The body of a redrive or a discard."""
+class RowsQuery(Query):
+    """Which rows."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    reason: str = Field("", description="only this reason code", json_schema_extra={"enum": ["", *_REASONS]})
+    since: str = Field("", description="only events first received since then (ISO-8601)")
+    user: Id | None = Field(None, title="the user id", description="only events of this user")
+    status: str = Field(
+        "held",
+        description="held includes those whose redrive has begun",
+        json_schema_extra={"enum": [*STATUSES, "all"]},
+    )
+    limit: Whole = Field(20, ge=1, le=MAX_ROWS, description="rows on the page")
+    cursor: str = Field("", description="next_cursor of the page before")
+
+
+class RowPath(Path):
+    """One row."""
+
+    row_id: str = Field(description="id of a row, or the beginning of one")
+
+
+class PatchQuery(Query):
+    """How to patch."""
+
+    force: Flag = Field(False, description="store it although the gate would refuse it still")
+
+
+class Selected(Body):
+    """The rows that are meant: ids (or their beginnings), or filters, or all."""
+
+    problem: ClassVar[str] = "bad-selection"
 
     ids: list[str] = Field([], max_length=MAX_IDS)
     reason: str | None = None
@@ -38,61 +66,85 @@ class _Selected(BaseModel):
     all: bool = False
 
 
-def blueprint(redrive: Callable[[], Redrive]) -> Blueprint:
+@dataclass(frozen=True, slots=True)
+class RowAndHistory(QuarantineRow):
+    """An event in quarantine, and all that was done to it."""
+
+    history: Sequence[Act]
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """Counts by reason of what was sent to the gate again; `finished` is what an earlier redrive had begun."""
+
+    redriven: dict[str, int]
+    skipped: dict[str, int]
+    finished: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """Counts by reason of what was given up for good."""
+
+    discarded: dict[str, int]
+    skipped: dict[str, int]
+    finished: dict[str, int]
+
+
+def blueprint(redrive: Callable[[], Redrive]) -> Routes:
     """The routes over this redrive and its quarantine, asked for at each request."""
-    routes = Blueprint("quarantine", __name__, url_prefix="/v1/quarantine")
+    routes = Routes("quarantine", "Events that the gate or the graph refused.", "admin", url_prefix="/v1/quarantine")
 
     def quarantine() -> Quarantine:
         return Quarantine(redrive().state)
 
-    @routes.get("")
-    def page() -> Response:
-        limit = whole_number("limit", one_argument("limit", "20"), 1, MAX_ROWS)
-        user = one_argument("user", "")
-        with _problems():
-            where = _filter(
-                one_argument("reason", "") or None, one_argument("since", ""), user_id_of(user) if user else None
-            )
-            statuses = statuses_named(one_argument("status", "held"))
-            found = quarantine().page(where, statuses, limit, one_argument("cursor", "") or None)
-        return _json(asdict(found))
+    @routes.get("", responses=routes.answers(Page))
+    def page(query: RowsQuery) -> Response:
+        """Refused events, the latest first, with their standing, and counts by reason."""
+        with problems_of():
+            where = _filter(query.reason or None, query.since, query.user)
+            statuses = statuses_named(query.status)
+            return answer(quarantine().page(where, statuses, query.limit, query.cursor or None))
 
-    @routes.get("/<row_id>")
-    def row(row_id: str) -> Response:
-        with _problems():
-            found = quarantine().row(row_id)
-        return _json({**asdict(found), "history": [asdict(act) for act in quarantine().history(found)]})
+    @routes.get("/<row_id>", responses=routes.answers(RowAndHistory, 404))
+    def row(path: RowPath) -> Response:
+        """One refused event whole, and all that was done to it."""
+        with problems_of():
+            found = quarantine().row(path.row_id)
+        return answer(RowAndHistory(**asdict(found), history=quarantine().history(found)))
 
-    @routes.patch("/<row_id>")
-    def patch(row_id: str) -> Response:
-        force = flag("force")
-        text = _body(MESSAGE_BYTES)
-        with _problems():
-            patched = quarantine().patch(row_id, text, ACTOR, force)
+    @routes.patch(
+        "/<row_id>",
+        responses=routes.answers(Patched, 404, 409, 413, 415, 422),
+        openapi_extensions=json_body("The event as it should have been; a whole message for a poison row."),
+    )
+    def patch(path: RowPath, query: PatchQuery) -> Response:
+        """The held event is mended, unless the gate would refuse it still (422)."""
+        text = read_text(MESSAGE_BYTES)
+        with problems_of():
+            patched = quarantine().patch(path.row_id, text, actor(), query.force)
         if not patched.stored and patched.refusal:
             detail = f"the gate would refuse it still: {patched.refusal.reason_code}, {patched.refusal.detail}"
             raise Problem(422, "gate-refuses", f"{detail}; nothing was stored (force=true stores it)")
-        return _json(asdict(patched))
+        return answer(patched)
 
-    @routes.post("/redrive")
-    def send_again() -> Response:
-        return _outcome("redriven", redrive().redrive(_selection(quarantine()), ACTOR))
+    @routes.post("/redrive", responses=routes.answers(Redriven, 404, 413, 415))
+    def send_again(body: Selected) -> Response:
+        """Held events are sent to the gate again, each five times at most."""
+        outcome = redrive().redrive(_selection(quarantine(), body), actor())
+        return answer(Redriven(outcome.done, outcome.skipped, outcome.finished))
 
-    @routes.post("/discard")
-    def discard() -> Response:
-        return _outcome("discarded", quarantine().discard(_selection(quarantine()), ACTOR))
+    @routes.post("/discard", responses=routes.answers(Discarded, 404, 413, 415))
+    def discard(body: Selected) -> Response:
+        """Held events are given up for good."""
+        outcome = quarantine().discard(_selection(quarantine(), body), actor())
+        return answer(Discarded(outcome.done, outcome.skipped, outcome.finished))
 
     return routes
 
 
-def _selection(quarantine: Quarantine) -> Selection:
-    try:
-        said = _Selected.model_validate_json(_body(SELECTION_BYTES))
-    except ValidationError as invalid:
-        error = invalid.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in error["loc"])
-        raise Problem(400, "bad-selection", f"{where or 'the body'}: {error['msg']}") from None
-    with _problems():
+def _selection(quarantine: Quarantine, said: Selected) -> Selection:
+    with problems_of():
         return quarantine.selection(said.ids, _filter(said.reason, said.since, said.user), said.all)
 
 
@@ -100,16 +152,8 @@ def _filter(reason: str | None, since: str | None, user_id: int | None) -> Filte
     return Filter(reason, epoch_ms(since) if since else None, user_id)
 
 
-def _body(limit: int) -> str:
-    check_type(request.mimetype, request.mimetype_params.get("charset", ""))
-    try:
-        return read_body(request.stream, request.headers.get("Content-Encoding", "").strip().lower(), limit).decode()
-    except UnicodeDecodeError:
-        raise Problem(400, "malformed-json", "the body is not UTF-8") from None
-
-
 @contextmanager
-def _problems() -> Iterator[None]:
+def problems_of() -> Iterator[None]:
     """What the caller got wrong is said as a problem; it is not a matter of our settings."""
     try:
         yield
@@ -121,11 +165,3 @@ def _problems() -> Iterator[None]:
         raise Problem(409, "not-held", str(error)) from None
     except UsageError as error:
         raise Problem(400, "bad-request", str(error)) from None
-
-
-def _outcome(done: str, outcome: Outcome) -> Response:
-    return _json({done: outcome.done, "skipped": outcome.skipped, "finished": outcome.finished})
-
-
-def _json(body: Any) -> Response:
-    return Response(orjson.dumps(body), mimetype="application/json")

@@ -1,6 +1,5 @@
 """Runs the API and the metrics exporter, each a process that ends well on SIGTERM: `movierec serve api|metrics`."""
 
-import ipaddress
 import logging
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from movierec_platform.api.slow_clients import SlowClients
-from movierec_platform.config import Settings
+from movierec_platform.config import Settings, is_loopback
 from movierec_platform.errors import MovierecError, Transient, UsageError
 
 if TYPE_CHECKING:  # the worker imports the application; the process that only watches it stays small
@@ -33,6 +32,9 @@ are started when they are needed."""
 CONNECTIONS = 1024
 """More wait until one is closed, which an idle one is after IDLE_S."""
 IDLE_S = 30
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a request line and its headers together. Twice as much may pass, since the server looks at it between two reads;
+beyond, as with more than 100 headers, it answers 431, or 414 where it is the address."""
 OWN_FILES = 256
 """Open files beside the connections: the clients of S3, SQS, graph and state, logs, libraries."""
 STOP_TIMEOUT_S = 20
@@ -41,9 +43,11 @@ STOP_TIMEOUT_S = 20
 def serve_api(settings: Settings) -> None:
     """Serves the API until SIGTERM or SIGINT: then requests in flight are answered and the lander is closed.
 
-    One worker process with threads, so that requests share group commits and one snapshot. Raises UsageError for an
-    address that is not this machine's own, or busy.
+    Worker processes with threads: the requests of one share group commits, all share one snapshot. Raises UsageError
+    for an address that is busy, or that others reach while there is no key.
     """
+    if settings.keys_required:
+        _check_keys(settings)
     _check_address(settings.api_host, settings.api_port)
     server = Granian(
         "movierec_platform.api.app:create_app",
@@ -51,10 +55,10 @@ def serve_api(settings: Settings) -> None:
         port=settings.api_port,
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
-        workers=1,
+        workers=settings.api_workers,
         blocking_threads=REQUEST_THREADS,
         backpressure=_connections(),
-        http1_settings=HTTP1Settings(header_read_timeout=IDLE_S * 1000),
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE_S * 1000, max_buffer_size=MAX_HEAD_BYTES),
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_S,
         websockets=False,
@@ -64,6 +68,11 @@ def serve_api(settings: Settings) -> None:
 
 def serve_exporter(settings: Settings) -> None:
     """Serves `/metrics` for Prometheus until SIGTERM or SIGINT. Raises UsageError as `serve_api` does."""
+    if not is_loopback(settings.metrics_host):
+        raise UsageError(
+            f"{settings.metrics_host} is reachable from other machines and the exporter takes no keys: "
+            "listen on 127.0.0.1 or ::1"
+        )
     _check_address(settings.metrics_host, settings.metrics_port)
     _leave_pandas_out()
     from prometheus_client import CollectorRegistry, start_http_server
@@ -141,11 +150,26 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _check_keys(settings: Settings) -> None:
+    """Raises UsageError when nobody could come in, StateUnavailable when that cannot be seen."""
+    from movierec_platform.adapters.state import State
+    from movierec_platform.services.keys import Keys
+
+    state = State.open(settings)
+    try:
+        if Keys(state.keys).any_active():
+            return
+    finally:
+        state.close()
+    why, instead = "MOVIEREC_REQUIRE_KEYS is true", "unset it"
+    if not is_loopback(settings.api_host):
+        why, instead = f"{settings.api_host} is reachable from other machines", "listen on 127.0.0.1 or ::1"
+    raise UsageError(
+        f"{why} and there is no active API key: make one with `movierec keys create NAME --scope read`, or {instead}"
+    )
+
+
 def _check_address(host: str, port: int) -> None:
-    if not _is_loopback(host):
-        raise UsageError(
-            f"{host} is reachable from other machines and there are no API keys yet: listen on 127.0.0.1 or ::1"
-        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Granian shares a busy port with whoever has it (SO_REUSEPORT), and requests would go to either.
@@ -167,13 +191,6 @@ def _connections() -> int:
     return CONNECTIONS
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class _JsonLines(logging.Formatter):
     """One JSON object a record; a record whose message is a mapping has its keys."""
 
@@ -188,6 +205,9 @@ class _JsonLines(logging.Formatter):
 
 def _log_json_lines() -> None:
     """Our own log from info up, that of libraries from warning up, to standard error."""
+    # What no line shows is not found out either: a third of what a record costs, and there is one for each request.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

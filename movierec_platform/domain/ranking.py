@@ -1,158 +1,229 @@
-"""What to recommend to one user: the neighbours of what they saw, then what is popular. Pure numpy.
+"""What to recommend: the neighbours of what was seen, then what trends in its genres, then what is popular.
 
-The score of a movie is the weighted sum of the similarity edges that lead to it from the user's history (item-based
+The score of a movie is the weighted sum of the similarity edges that lead to it from the history (item-based
 k-nearest-neighbour scoring, Deshpande and Karypis 2004, section 4.2); `coincidencias` sums those edges' supports.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numba import njit
 
-Strategy = Literal["graph_cf", "popular"]
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from movierec_platform.domain.catalogue import Catalogue
+from movierec_platform.domain.neighbourhood import Bools, Floats, Indexes, Ints, Neighbourhood, indexes_of
+from movierec_platform.domain.query_weights import query_weights
 
-MAX_RATING = 5.0
-UNRATED_WEIGHT = 0.7
-"""A view without a rating counts like a rating of 3.5, about the mean of MovieLens."""
+Strategy = Literal["graph_cf", "session", "trending_in_genre", "popular"]
+
+FAVOURITE_GENRES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Neighbourhood:
-    """The movies by index, and each one's outgoing similarity edges (compressed sparse rows by source).
-
-    M movies and E edges; read-only arrays.
-
-    - movie_ids: int64 (M,), ascending, so that the order of indexes is the order of ids.
-    - viewers: int64 (M,), users who visibly saw the movie.
-    - popular: int32 (M,), indexes by viewers descending, then movie_id ascending.
-    - starts: int64 (M + 1,); the edges of source `s` are `starts[s]:starts[s + 1]`, by target ascending.
-    - targets: int32 (E,), indexes. scores: float64 (E,), above 0. supports: int32 (E,), users who saw both.
-    """
+class History:
+    """What one user has seen, H movies by id ascending: movie_ids int64 (H,), ratings float64 (H,), nan for a view,
+    seen_at_ms int64 (H,)."""
 
     movie_ids: Ints
-    viewers: Ints
-    popular: NDArray[np.int32]
-    starts: Ints
-    targets: NDArray[np.int32]
-    scores: Floats
-    supports: NDArray[np.int32]
+    ratings: Floats
+    seen_at_ms: Ints
+
+
+def history_of(rows: Sequence[tuple[int, float | None, int]]) -> History:
+    """The history of these (movie_id, rating or None, seen_at_ms), each movie once, in any order."""
+    in_order = sorted(rows)
+    return History(
+        movie_ids=np.array([movie_id for movie_id, _, _ in in_order], dtype=np.int64),
+        ratings=np.array([np.nan if rating is None else rating for _, rating, _ in in_order], dtype=np.float64),
+        seen_at_ms=np.array([seen_at_ms for _, _, seen_at_ms in in_order], dtype=np.int64),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """The known movies of a history: indexes int64 (K,), ascending, and weights float64 (K,), above 0.
+
+    One order, so that float sums are reproducible.
+    """
+
+    seen: Ints
+    weights: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One recommended movie. `score` compares within a strategy only: graph_cf sums edges, popular counts viewers."""
+    """One recommended movie. `score` compares within a strategy only: graph_cf and session sum edges,
+    trending_in_genre is the trend, popular counts viewers."""
 
     index: int
-    movie_id: int
     score: float
     coincidencias: int
     strategy: Strategy
 
 
-def neighbourhood(
-    movie_ids: Ints, viewers: Ints, source_ids: Ints, target_ids: Ints, scores: Floats, supports: Ints
-) -> Neighbourhood:
-    """The arrays that `rank` reads.
-
-    `movie_ids` int64 (M,), ascending and unique, with `viewers` (M,) beside it; the other four, (E,), are edges in
-    any order. An edge whose source or target is not in `movie_ids`, or whose score is not above 0, is left out.
-    """
-    source, source_known = _indexes(movie_ids, source_ids)
-    target, target_known = _indexes(movie_ids, target_ids)
-    kept = source_known & target_known & (scores > 0)
-    source, target, scores, supports = source[kept], target[kept], scores[kept], supports[kept]
-    order = np.lexsort((target, source))
-    starts = np.zeros(len(movie_ids) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(source, minlength=len(movie_ids)), out=starts[1:])
-    arrays = Neighbourhood(
-        movie_ids=movie_ids.astype(np.int64),
-        viewers=viewers.astype(np.int64),
-        popular=np.lexsort((movie_ids, -viewers)).astype(np.int32),
-        starts=starts,
-        targets=target[order].astype(np.int32),
-        scores=scores[order].astype(np.float64),
-        supports=supports[order].astype(np.int32),
-    )
-    for name in Neighbourhood.__slots__:
-        getattr(arrays, name).flags.writeable = False
-    return arrays
+def query_of(history: History, movies: Catalogue, weight_power: float = 1.0) -> Query:
+    """What of this history can be ranked by, weighted by `query_weights`; unknown movies are left out."""
+    index, known = indexes_of(movies.movie_ids, history.movie_ids)
+    return Query(index[known], query_weights(history.ratings, weight_power)[known])
 
 
-def query_weight(rating: float | None) -> float:
-    """How much a watched movie counts in its user's query: rating / 5, or 0.7 for a view without a rating."""
-    return UNRATED_WEIGHT if rating is None else rating / MAX_RATING
+def cf_scores(query: Query, edges: Neighbourhood) -> Floats:
+    """Each movie's score, (M,); 0 where no edge leads to it."""
+    scores: Floats = _pull(edges.starts, edges.targets, edges.scores, query.seen, query.weights)
+    return scores
 
 
 def rank(
-    history: Mapping[int, float], movies: Neighbourhood, n: int, exclude: Collection[int] = frozenset()
+    scores: Floats,
+    seen: Ints,
+    movies: Catalogue,
+    edges: Neighbourhood,
+    limit: int,
+    *,
+    passes: Bools | None = None,
+    include_seen: bool = False,
+    favourites: Callable[[], Ints] | None = None,
+    personal: Literal["graph_cf", "session"] = "graph_cf",
 ) -> list[Ranked]:
-    """The n best movies for a history of {movie_id: weight}, best first; fewer only when the catalogue has no more.
+    """The first `limit` movies of the ladder, best first; fewer only when no more are allowed.
 
-    Neither a movie of the history nor one of `exclude` is ever among them; unknown ids are ignored. First come the
-    movies that an edge leads to (ties: movie_id ascending), then the most viewed of the others.
+    First come the movies with a score (M,) above 0, labelled `personal`; then those that trend in one of the
+    `favourites` (columns of genres, asked for if they matter); then the most viewed of the others. Ties: movie_id
+    ascending. Neither a movie that is `seen` (indexes, ascending), unless they are included, nor one that does not pass
+    is among them. What stands at a place does not depend on `limit`.
     """
-    seen, weights = _known(history, movies)
-    blocked = np.zeros(len(movies.movie_ids), dtype=np.bool_)
-    blocked[seen] = True
-    if exclude:
-        index, known = _indexes(movies.movie_ids, np.fromiter(exclude, np.int64, len(exclude)))
-        blocked[index[known]] = True
-    found = _neighbours(seen, weights, movies, blocked, n)
-    blocked[[item.index for item in found]] = True
-    return found + _most_viewed(movies, blocked, n - len(found))
+    blocked = np.zeros(len(movies.movie_ids), dtype=np.bool_) if passes is None else ~passes
+    if not include_seen:
+        blocked[seen] = True
+    best = highest(scores, blocked, limit)
+    supports = _supports(best, edges.in_starts, edges.in_sources, edges.in_edges, edges.supports, seen)
+    ranked = [
+        Ranked(index, score, support, personal)
+        for index, score, support in zip(best.tolist(), scores[best].tolist(), supports.tolist(), strict=True)
+    ]
+    blocked[best] = True
+    if len(ranked) < limit and favourites is not None and len(movies.trending):
+        of_favourite = movies.trending[movies.genres[movies.trending][:, favourites()].any(axis=1)]
+        free = first_free(of_favourite, blocked, limit - len(ranked))
+        ranked += [Ranked(index, float(movies.trend[index]), 0, "trending_in_genre") for index in free.tolist()]
+        blocked[free] = True
+    if len(ranked) < limit:
+        free = first_free(movies.popular, blocked, limit - len(ranked))
+        ranked += [Ranked(index, float(movies.viewers[index]), 0, "popular") for index in free.tolist()]
+    return ranked
 
 
-def _known(history: Mapping[int, float], movies: Neighbourhood) -> tuple[Ints, Floats]:
-    """Indexes, ascending, and weights of the history's known movies: one order, so that float sums are reproducible."""
-    ids = np.fromiter(history.keys(), np.int64, len(history))
-    weights = np.fromiter(history.values(), np.float64, len(history))
-    index, known = _indexes(movies.movie_ids, ids)
-    index, weights = index[known], weights[known]
-    order = np.argsort(index)
-    return index[order], weights[order]
+def favourite_genres(query: Query, movies: Catalogue) -> Ints:
+    """Columns of the genres with the most weight in the query, three at most; ties: by name. (0,) for no history."""
+    weight = query.weights @ movies.genres[query.seen]
+    return np.argsort(-weight, kind="stable")[: min(FAVOURITE_GENRES, np.count_nonzero(weight))]
 
 
-def _neighbours(seen: Ints, weights: Floats, movies: Neighbourhood, blocked: Bools, n: int) -> list[Ranked]:
-    begins = movies.starts[seen]
-    counts = movies.starts[seen + 1] - begins
-    before = np.cumsum(counts) - counts
-    edges = np.repeat(begins - before, counts) + np.arange(counts.sum())
-    targets, size = movies.targets[edges], len(movies.movie_ids)
-    pulls = np.repeat(weights, counts) * movies.scores[edges]
-    scores = np.bincount(targets, weights=pulls, minlength=size).astype(np.float64, copy=False)
-    supports = np.bincount(targets, weights=movies.supports[edges], minlength=size)
-    scores[blocked] = 0.0
+def parts_of(index: int, query: Query, edges: Neighbourhood) -> list[tuple[int, float, float, int]]:
+    """What leads to this movie: (index of a seen movie, its weight, the edge's score, its support), by index.
+
+    The products of weight and score add up, in this order, to exactly the movie's score in `cf_scores`, and the
+    supports to its `coincidencias`.
+    """
+    weight: Mapping[int, float] = dict(zip(query.seen.tolist(), query.weights.tolist(), strict=True))
+    into = slice(edges.in_starts[index], edges.in_starts[index + 1])
     return [
-        Ranked(int(i), int(movies.movie_ids[i]), float(scores[i]), int(supports[i]), "graph_cf")
-        for i in _highest(scores, n)
+        (source, weight[source], float(edges.scores[edge]), int(edges.supports[edge]))
+        for source, edge in zip(edges.in_sources[into].tolist(), edges.in_edges[into].tolist(), strict=True)
+        if source in weight
     ]
 
 
-def _highest(scores: Floats, n: int) -> Ints:
-    """Indexes of the n highest scores above 0, descending; ties by index ascending."""
-    candidates = np.flatnonzero(scores > 0)
-    if len(candidates) > n:  # sort only what can be among the n, with all that tie with the last of them
-        last = np.partition(scores[candidates], len(candidates) - n)[len(candidates) - n]
-        candidates = candidates[scores[candidates] >= last]
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:n]
+@njit(cache=True, nogil=True)
+def _pull(starts: Ints, targets: Indexes, scores: Floats, seen: Ints, weights: Floats) -> Floats:
+    pulled = np.zeros(len(starts) - 1, dtype=np.float64)
+    for place in range(len(seen)):
+        for edge in range(starts[seen[place]], starts[seen[place] + 1]):
+            pulled[targets[edge]] += weights[place] * scores[edge]
+    return pulled
 
 
-def _most_viewed(movies: Neighbourhood, blocked: Bools, n: int) -> list[Ranked]:
-    head = movies.popular[: n + int(np.count_nonzero(blocked))]  # holds n that are free, if there are n
-    return [
-        Ranked(int(i), int(movies.movie_ids[i]), float(movies.viewers[i]), 0, "popular")
-        for i in head[~blocked[head]][:n]
-    ]
+@njit(cache=True, nogil=True)
+def highest(scores: Floats, blocked: Bools, n: int) -> Ints:
+    """Indexes of the n highest scores above 0 that are not blocked, descending; ties by index ascending.
+
+    A heap of the best so far, the worst of them at its root. Indexes come ascending, so that one with an equal score
+    never replaces another.
+    """
+    heap = np.empty(min(n, len(scores)), dtype=np.int64)
+    size = 0
+    for index in range(len(scores)):
+        score = scores[index]
+        if not score > 0.0 or blocked[index]:
+            continue
+        if size < len(heap):
+            place = size
+            size += 1
+            while place > 0:  # up, while it is worse than what is above: later indexes are worse among equals
+                above = (place - 1) // 2
+                if scores[heap[above]] < score:
+                    break
+                heap[place] = heap[above]
+                place = above
+            heap[place] = index
+        elif size and score > scores[heap[0]]:
+            _sink(heap, size, index, scores)
+    ordered = np.empty(size, dtype=np.int64)
+    while size:
+        size -= 1
+        ordered[size] = heap[0]
+        _sink(heap, size, heap[size], scores)
+    return ordered
 
 
-def _indexes(movie_ids: Ints, wanted: Ints) -> tuple[Ints, Bools]:
-    """Index of each wanted id, and whether it is known; where it is not, the index means nothing."""
-    if not len(movie_ids):
-        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=np.bool_)
-    index = np.minimum(np.searchsorted(movie_ids, wanted), len(movie_ids) - 1)
-    return index, movie_ids[index] == wanted
+@njit(cache=True, nogil=True)
+def _sink(heap: Ints, size: int, index: int, scores: Floats) -> None:
+    """The root is replaced by this index, in a heap of this size."""
+    place = 0
+    while True:
+        below = 2 * place + 1
+        if below >= size:
+            break
+        if below + 1 < size and _worse(heap[below + 1], heap[below], scores):
+            below += 1
+        if not _worse(heap[below], index, scores):
+            break
+        heap[place] = heap[below]
+        place = below
+    if size:
+        heap[place] = index
+
+
+@njit(cache=True, nogil=True)
+def _worse(one: int, other: int, scores: Floats) -> bool:
+    return scores[one] < scores[other] or (scores[one] == scores[other] and one > other)
+
+
+@njit(cache=True, nogil=True)
+def _supports(
+    best: Ints, in_starts: Ints, in_sources: Indexes, in_edges: Indexes, supports: Indexes, seen: Ints
+) -> Ints:
+    """Of each of the best, the supports of the edges that lead to it from what was seen."""
+    found = np.zeros(len(best), dtype=np.int64)
+    for place in range(len(best)):
+        for at in range(in_starts[best[place]], in_starts[best[place] + 1]):
+            source = in_sources[at]
+            nearest = np.searchsorted(seen, source)
+            if nearest < len(seen) and seen[nearest] == source:
+                found[place] += supports[in_edges[at]]
+    return found
+
+
+@njit(cache=True, nogil=True)
+def first_free(order: Indexes, blocked: Bools, n: int) -> Ints:
+    """The first n indexes in this order that are not blocked."""
+    free = np.empty(min(n, len(order)), dtype=np.int64)
+    size = 0
+    for index in order:
+        if size == len(free):
+            break
+        if not blocked[index]:
+            free[size] = index
+            size += 1
+    return free[:size]

@@ -1,22 +1,31 @@
 """A client of the API, for the CLI and the demo."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import requests
 
+from movierec_platform.config import Settings
 from movierec_platform.errors import Transient, UsageError
 
 TIMEOUT_S = 15
 SERVED_TIMEOUT_S = 30.0
 POLL_S = 0.2
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def get_recommendations(api_url: str, user_id: int, n: int) -> dict[str, Any]:
+def credentials(settings: Settings) -> dict[str, str]:
+    """The header that carries the settings' API key; none without one."""
+    return {"Authorization": f"Bearer {settings.api_key.get_secret_value()}"} if settings.api_key else {}
+
+
+def get_recommendations(api_url: str, user_id: int, n: int, headers: Mapping[str, str] = NO_HEADERS) -> dict[str, Any]:
     """The API's answer for this user. Raises Transient when it is away or has no catalogue yet."""
     try:
-        answer = requests.get(f"{api_url}/recommend/{user_id}", params={"n": n}, timeout=TIMEOUT_S)
+        address = f"{api_url}/recommend/{user_id}"
+        answer = requests.get(address, params={"n": n}, headers=headers, timeout=TIMEOUT_S)
         body: dict[str, Any] = answer.json()
     except requests.RequestException as error:
         raise Transient(f"the API at {api_url} does not answer ({error}); start it with `movierec up`") from error
@@ -27,10 +36,12 @@ def get_recommendations(api_url: str, user_id: int, n: int) -> dict[str, Any]:
     return body
 
 
-def wait_until_served(api_url: str, version: str, on_wait: Callable[[], None] = lambda: None) -> None:
+def wait_until_served(
+    api_url: str, version: str, on_wait: Callable[[], None] = lambda: None, headers: Mapping[str, str] = NO_HEADERS
+) -> None:
     """Returns once the API recommends from this similarity. Raises Transient when it does not within 30 s."""
     deadline = time.monotonic() + SERVED_TIMEOUT_S
-    while get_recommendations(api_url, 1, 1)["snapshot"] != version:
+    while get_recommendations(api_url, 1, 1, headers)["snapshot"] != version:
         if time.monotonic() > deadline:
             raise Transient(f"the API at {api_url} still serves another similarity than the published {version}")
         on_wait()

@@ -23,7 +23,7 @@ from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
 from movierec_platform.domain.freshness import CounterKey, bucket_counts, quantile
 from movierec_platform.errors import CheckFailed
-from movierec_platform.local.client import get_recommendations, wait_until_served
+from movierec_platform.local.client import credentials, get_recommendations, wait_until_served
 from movierec_platform.local.progress import progress, run_progress
 from movierec_platform.local.run import keep as keep_running
 from movierec_platform.local.run import leave, on_first_signal, start, stop
@@ -158,12 +158,12 @@ class _Demo:
         for first, last in stale_ranges(self._settings, datetime.now(timezone.utc).date()):
             self._batch("compaction", {}, range_tags(first, last))
         version: str = self._batch("nightly", {}).metadata["similarity_graph"]["version"]
-        wait_until_served(self._settings.api_url, version, self._stack.check)
+        wait_until_served(self._settings.api_url, version, self._stack.check, credentials(self._settings))
         return version
 
     def _recommend(self, title: str) -> list[dict[str, Any]]:
         """The user's 100 best, of which the first are printed."""
-        answer = get_recommendations(self._settings.api_url, self._user_id, 100)
+        answer = get_recommendations(self._settings.api_url, self._user_id, 100, credentials(self._settings))
         self._console.print(f"\n{title} ({answer['strategy']}):", highlight=False)
         for item in answer["items"][:TOP]:
             line = f"  {item['rank']}. {item['title']} (Coincidencias: {item['coincidencias']})"
@@ -198,7 +198,7 @@ class _Demo:
         stream = chain(islice(traffic, FIRST_EVENTS), _among(traffic, ratings))
         start_ledger = self._ledger()
         began = time.monotonic()
-        first = post_traffic(self._settings.api_url, stream, FIRST_EVENTS, RATE)
+        first = post_traffic(self._settings.api_url, stream, FIRST_EVENTS, RATE, headers=credentials(self._settings))
         self._wait_until_through(start_ledger, first.events)
         first_s = time.monotonic() - began
         self._console.print(f"  the sensors launched gate and ingest; the first events took {first_s:.1f} s")
@@ -206,7 +206,12 @@ class _Demo:
         warm_ledger = self._ledger()
         with progress(self._console, "  posting", events - FIRST_EVENTS) as advance:
             posted = post_traffic(
-                self._settings.api_url, stream, events - FIRST_EVENTS, RATE, lambda so_far: advance(so_far.events)
+                self._settings.api_url,
+                stream,
+                events - FIRST_EVENTS,
+                RATE,
+                lambda so_far: advance(so_far.events),
+                headers=credentials(self._settings),
             )
         self._wait_until_through(start_ledger, first.events + posted.events)
         end_ledger = self._ledger()

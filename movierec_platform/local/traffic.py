@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, count
 from typing import Any
@@ -14,6 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.config import Settings
 from movierec_platform.errors import LandingBusy, Transient, UsageError
+from movierec_platform.local.client import NO_HEADERS
 
 RATINGS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 RATING_WEIGHTS = (1, 3, 2, 7, 4, 20, 11, 29, 8, 15)
@@ -147,6 +148,7 @@ def post_traffic(
     rate: float,
     on_progress: Callable[[Posted], None] = lambda posted: None,
     batch_events: int = BATCH_EVENTS,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> Posted:
     """What was posted: `total` events at `rate` a second (0: as fast as they are acknowledged).
 
@@ -156,6 +158,7 @@ def post_traffic(
     posted = Posted()
     started = time.monotonic()
     with requests.Session() as session:
+        session.headers.update(headers)
         while posted.events < total:
             batch = [next(stream) for _ in range(min(batch_events, total - posted.events))]
             answer = post_events(session, api_url, [event for _, event in batch])

@@ -59,7 +59,7 @@ class PlatformCollector(Collector):
     def __init__(self, state: Callable[[], State], queues: Queues, graph: Graph, objects: ObjectStore) -> None:
         self._questioner = Questioner(
             {
-                "state": lambda: _ask_state(state()),
+                "state": lambda: state_figures(state()),
                 "queues": lambda: {name: queues.named(name).depth() for name in QUEUE_NAMES},
                 "graph": graph.publication,
                 "objects": objects.ping,
@@ -81,13 +81,13 @@ class PlatformCollector(Collector):
             yield _age(answers["graph"], time.time())
         if isinstance(answers["queues"], dict):
             yield _depths(answers["queues"])
-        if isinstance(answers["state"], _StateFigures):
+        if isinstance(answers["state"], StateFigures):
             yield from _counters(answers["state"].counters)
             yield _freshness(answers["state"].counters)
             yield _held(answers["state"].held)
             if answers["state"].drift:
                 yield from _drift(answers["state"].drift)
-        if isinstance(answers["queues"], dict) and isinstance(answers["state"], _StateFigures):
+        if isinstance(answers["queues"], dict) and isinstance(answers["state"], StateFigures):
             yield self._lags(answers["queues"], answers["state"].worked_until_ms)
 
     def _lags(self, depths: Mapping[QueueName, Depth], worked_until_ms: Mapping[QueueName, int | None]) -> Metric:
@@ -105,7 +105,7 @@ class PlatformCollector(Collector):
 
 
 @dataclass(frozen=True, slots=True)
-class _StateFigures:
+class StateFigures:
     """What the state database tells."""
 
     counters: Mapping[CounterKey, float]
@@ -114,10 +114,11 @@ class _StateFigures:
     drift: Drift | None
 
 
-def _ask_state(state: State) -> _StateFigures:
+def state_figures(state: State) -> StateFigures:
+    """All of it that is shown."""
     stages: dict[QueueName, str] = {"raw": "gate", "clean": "graph"}
     worked_until_ms = {queue: state.worked_until_ms(stage) for queue, stage in stages.items()}
-    return _StateFigures(state.counters(), state.quarantine.by_reason(), worked_until_ms, state.drift())
+    return StateFigures(state.counters(), state.quarantine.by_reason(), worked_until_ms, state.drift())
 
 
 def _answer(question: Callable[[], Any]) -> Any:

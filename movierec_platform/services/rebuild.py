@@ -27,9 +27,8 @@ from movierec_platform.domain.interactions import pair_states
 from movierec_platform.errors import CheckFailed, Conflict, LeaseHeld
 from movierec_platform.services.catalog import catalog_rows
 from movierec_platform.services.fold import fold_everything
-from movierec_platform.services.similarity import TABLE, made_at_ms
-
-EDGE = ("source_id", "target_id", "score", "rank", "support")
+from movierec_platform.services.publish import publishing
+from movierec_platform.services.versions import EDGE, EDGES, edge_batches, held_versions, publications
 
 Progress = Callable[[str, int, int], None]
 """Told (what is written, how much of it, of how much)."""
@@ -63,7 +62,10 @@ def rebuild(
     on_wait: Callable[[str], None] = lambda message: None,
     pairs_at_once: int | None = None,
 ) -> Rebuilt:
-    """`rebuild_graph` of what the settings name, while the graph ingest rests. Conflict if that does not pause."""
+    """`rebuild_graph` of what the settings name, while the graph ingest rests and nobody publishes a similarity.
+
+    Conflict if one of the two does not pause.
+    """
     wait_s = settings.drain_linger_s + settings.drain_grace_s
     with ExitStack() as held, open_bulk(settings) as graph:
         lease, owner = open_lease(settings, *WRITER), f"rebuild-{uuid.uuid4()}"
@@ -78,6 +80,7 @@ def rebuild(
                     f"the graph ingest did not rest within {wait_s:g} s: stop its sensor in Dagster, or what posts "
                     "events, and run this again"
                 ) from None
+        held.enter_context(publishing(settings))
         lake, objects = Lake(settings), open_objects(settings)
         # "Now" comes after the last write of the ingest: whatever that took is part of it.
         return rebuild_graph(lake, objects, graph, as_of_ms, now_ms(), progress, pairs_at_once or graph.pairs_at_once)
@@ -104,13 +107,13 @@ def rebuild_graph(
         graph.drop_users_after(then.last_user_id)
         tables = whole_users(fold_everything(lake, objects, then.as_of_ms), pairs_at_once)
         then = write_users(tables, graph, then, progress)
-    versions = versions_of(lake, then.as_of_ms)
+    publication = publication_at(lake, then.as_of_ms)
+    versions = versions_of(publication)
     if set(versions) - set(then.versions):
         graph.drop_similarity(keep=then.versions)
     for version in versions:
         if version not in then.versions:
             then = _write_similarity(lake, graph, version, then, progress)
-    publication = publication_of(versions)
     graph.finish(publication)
     return Rebuilt(
         as_of_ms=then.as_of_ms,
@@ -125,19 +128,21 @@ def rebuild_graph(
     )
 
 
-def versions_of(lake: Lake, as_of_ms: int) -> list[str]:
-    """The newest similarity version made by then, and the one before it, the newest last; those that the lake has.
+def publication_at(lake: Lake, as_of_ms: int) -> Publication | None:
+    """What readers used then, and what before it, by what the lake holds of that still; None: nothing of it.
 
-    The lake keeps the newest few: of a moment before all of them it has none.
+    The lake keeps the newest few versions: of a moment before all of them it has none.
     """
-    return [name for name in lake.partitions(TABLE, "version") if made_at_ms(name) <= as_of_ms][-2:]
-
-
-def publication_of(versions: list[str]) -> Publication | None:
-    """The last of these is what readers use, since the moment that it was made."""
-    if not versions:
+    moves = [one for one in publications(lake) if one.published_at_ms <= as_of_ms]
+    held = held_versions(lake)
+    if not moves or moves[-1].version not in held:
         return None
-    return Publication(versions[-1], versions[-2] if len(versions) > 1 else None, made_at_ms(versions[-1]))
+    return moves[-1] if moves[-1].previous in held else replace(moves[-1], previous=None)
+
+
+def versions_of(publication: Publication | None) -> list[str]:
+    """The versions that it names, the published one last."""
+    return [] if publication is None else [one for one in (publication.previous, publication.version) if one]
 
 
 def whole_users(tables: Iterable[pa.Table], pairs: int) -> Iterator[pa.Table]:
@@ -167,11 +172,6 @@ def movies_of(lake: Lake, as_of_ms: int) -> tuple[pa.Table, pa.Table]:
         if not lake.exists(table, as_of_ms):
             raise CheckFailed(f"the lake had no table {table} at that time: `movierec load` makes it")
     return lake.read("movies", as_of_ms=as_of_ms), lake.read("popularity", as_of_ms=as_of_ms)
-
-
-def similarity_edges(lake: Lake, version: str) -> Iterator[pa.RecordBatch]:
-    """The edges of a version, columns EDGE."""
-    return lake.batches(TABLE, columns=EDGE, where=ds.field("version") == version)
 
 
 def write_users(
@@ -233,8 +233,8 @@ def _write_catalogue(lake: Lake, graph: BulkGraph, then: Reconstruction, progres
 def _write_similarity(
     lake: Lake, graph: BulkGraph, version: str, then: Reconstruction, progress: Progress
 ) -> Reconstruction:
-    total = sum(batch.num_rows for batch in lake.batches(TABLE, columns=["rank"], where=ds.field("version") == version))
-    written = graph.write_similarity(version, _told(similarity_edges(lake, version), total, progress))
+    total = sum(batch.num_rows for batch in lake.batches(EDGES, columns=["rank"], where=ds.field("version") == version))
+    written = graph.write_similarity(version, _told(edge_batches(lake, version), total, progress))
     if written != total:
         raise CheckFailed(f"similarity {version} has edges of movies that were not in the lake's table movies then")
     then = replace(then, versions=(*then.versions, version))

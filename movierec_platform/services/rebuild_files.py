@@ -17,7 +17,8 @@ from movierec_platform.domain.interactions import visible
 from movierec_platform.errors import UsageError
 from movierec_platform.services.catalog import catalog_table
 from movierec_platform.services.fold import fold_everything
-from movierec_platform.services.rebuild import EDGE, Progress, movies_of, similarity_edges, versions_of
+from movierec_platform.services.rebuild import Progress, movies_of, publication_at, versions_of
+from movierec_platform.services.versions import EDGE, edge_batches
 
 
 def write_files(settings: Settings, folder: Path, as_of_ms: int | None, now_ms: int, progress: Progress) -> str:
@@ -45,10 +46,10 @@ def write_files(settings: Settings, folder: Path, as_of_ms: int | None, now_ms: 
                 retiro.write(rows.filter(pc.invert(seen)))
                 last_user_id, users, pairs = ids[-1].as_py(), users + len(ids), pairs + rows.num_rows
                 progress("pairs", pairs, max(pairs, expected))
-        versions = versions_of(lake, then.as_of_ms)
+        versions = versions_of(publication_at(lake, then.as_of_ms))
         with import_file(folder, "SIMILAR") as similar:
             for version in versions:
-                for batch in similarity_edges(lake, version):
+                for batch in edge_batches(lake, version):
                     rows = pa.Table.from_batches([batch]).select(EDGE)
                     similar.write(rows.append_column("version", pa.array([version] * rows.num_rows, pa.string())))
                 progress(f"similarity {version}", 1, 1)

@@ -1,18 +1,18 @@
 """Compute the movie similarity from the interactions, and keep it in the lake as a version."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pyarrow as pa
 
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.domain.interactions import visible
-from movierec_platform.domain.similarity import Edges, cosine_neighbours
+from movierec_platform.domain.similarity import Edges, SimilarityParameters
 from movierec_platform.errors import CheckFailed
+from movierec_platform.services.learn import INTERACTIONS, Learn, Progress, learn_here
+from movierec_platform.services.versions import EDGES, Learned, edges_of, held_versions, record_learned
 
-TABLE = "similarity"
-KEPT_VERSIONS = 5
 _TIME = "%Y%m%dT%H%M%SZ"
 
 
@@ -21,36 +21,55 @@ class Computed:
     """One version of the similarity in the lake."""
 
     version: str
+    parameters: SimilarityParameters
     edges: int
     movies: int
     pairs: int
     """Visible (user, movie) pairs that it was learned from."""
     unchanged: bool
-    """The same edges as the newest version before: nothing was written."""
+    """The same edges as the newest version before: they were not written again."""
+    cpu_seconds: float
+    """Processor time of this process while the interactions were read and the edges learned."""
 
 
 def compute_similarity(
-    lake: Lake, now: datetime, n_neighbours: int, shrink: float, kept_versions: int = KEPT_VERSIONS
+    lake: Lake,
+    now: datetime,
+    parameters: SimilarityParameters,
+    learn: Learn = learn_here,
+    progress: Progress = lambda _done, _total: None,
 ) -> Computed:
-    """The lake's newest similarity version is the cosine of its interactions; older than the newest few are dropped.
+    """The lake's newest similarity version is what these parameters make of its interactions.
 
-    Raises CheckFailed, and writes nothing, if no two movies share a user.
+    Raises CheckFailed, and writes nothing, if there are no edges.
     """
-    interactions = lake.read("interactions", columns=["user_id", "movie_id", "seen_at_ms", "retracted_at_ms"])
-    seen = interactions.filter(visible(interactions))
-    edges = cosine_neighbours(seen["user_id"].to_numpy(), seen["movie_id"].to_numpy(), n_neighbours, shrink)
+    started_s = time.process_time()
+    learned = learn(lake, parameters, progress)
+    edges, cpu_seconds = learned.edges, time.process_time() - started_s
     if len(edges) == 0:
+        fewer = f", or none more than l1 = {parameters.l1:g} users" if parameters.method == "slim" else ""
         raise CheckFailed(
-            f"no two of {seen.num_rows} visible pairs share a user, so the similarity has no edges; load ratings first"
+            f"the similarity has no edges: no two movies of {learned.pairs} visible pairs share a user{fewer}; "
+            "load ratings first"
         )
-    before = lake.partitions(TABLE, "version")
+    before = held_versions(lake)
     version = next_version(edges.digest(), before[-1] if before else None, now)
-    unchanged = version in before
+    unchanged = version in before and edges_of(lake, version).digest() == edges.digest()  # else it was damaged since
     if not unchanged:
-        lake.write(TABLE, _table(version, edges), partition=("version", version))
-    lake.drop_partitions(TABLE, "version", sorted({*before, version})[:-kept_versions])
+        lake.write(EDGES, _table(version, edges), partition=("version", version))
     movies = len(np.unique(edges.target))
-    return Computed(version=version, edges=len(edges), movies=movies, pairs=seen.num_rows, unchanged=unchanged)
+    # Also of one that was there: who wrote it may have been killed before he told.
+    row = Learned(
+        version,
+        made_at_ms(version),
+        asdict(parameters),
+        len(edges),
+        movies,
+        learned.pairs,
+        lake.rows(INTERACTIONS),
+    )
+    record_learned(lake, row)
+    return Computed(version, parameters, len(edges), movies, learned.pairs, unchanged, cpu_seconds)
 
 
 def next_version(digest: str, newest: str | None, now: datetime) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from movierec_platform.services.recommend import Circuit
+from movierec_platform.services.circuit import Circuit
 
 
 class Clock:

@@ -82,7 +82,7 @@ def raw(api: ApiServer, sent: bytes) -> socket.socket:
 
 def head(length: int) -> bytes:
     return (
-        b"POST /ingest HTTP/1.1\r\nHost: api\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
+        b"POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
         % length
     )
 

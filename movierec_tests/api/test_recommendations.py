@@ -9,7 +9,8 @@ from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.api.app import create_app, services_of
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import NotPublished
-from movierec_platform.services.recommend import Recommender
+from movierec_platform.services.histories import Histories
+from movierec_platform.services.recommend import Recommender, Wanted
 from movierec_tests.api.conftest import ANA, SEEN_AT_MS, UNKNOWN, VERSION, rated
 
 
@@ -151,17 +152,19 @@ def test_before_anything_is_published_it_serves_popularity(unloaded, empty_platf
     assert shown(answer) == [("Brazil", 4.0, "popular", 0), ("Casablanca", 3.0, "popular", 0)]
 
 
-def test_while_nothing_is_published_the_catalogue_is_read_again_as_it_grows(empty_platform):
+def test_while_nothing_is_published_the_catalogue_is_read_again_as_it_grows(empty_platform, tmp_path):
     now_s = [0.0]
-    snapshots = SnapshotHolder(empty_platform.graph, empty_platform.lake, 3600.0, monotonic_s=lambda: now_s[0])
+    snapshots = SnapshotHolder(
+        empty_platform.graph, empty_platform.lake, tmp_path / "snapshots", 3600.0, monotonic_s=lambda: now_s[0]
+    )
     empty_platform.load()
     snapshots.refresh()
-    assert snapshots.current().titles[0] == "Alien"
+    assert snapshots.current().movies.titles[0] == "Alien"
     movies = empty_platform.lake.read("movies").filter(pc.field("movie_id") > 1)
     empty_platform.lake.write("movies", movies)
     now_s[0] += 1.0
     snapshots.refresh()
-    assert snapshots.current().titles[0] == "Brazil"
+    assert snapshots.current().movies.titles[0] == "Brazil"
 
 
 def test_a_published_version_that_is_not_in_the_lake_still_leaves_popularity(unloaded, empty_platform):
@@ -189,13 +192,14 @@ def test_a_graph_that_hangs_degrades_too_and_is_not_asked_by_every_request(app, 
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         uri = f"bolt://127.0.0.1:{frozen.getsockname()[1]}"
         hanging = platform.graph.open(platform.settings.model_copy(update={"neo4j_uri": uri}), retry_s=0.1)
-        recommender = Recommender(hanging, services.snapshots, history_timeout_s=0.2, retry_graph_after_s=3600)
-        first, second = recommender.recommend(ANA, 1), recommender.recommend(ANA, 1)
+        histories = Histories(hanging, poll_s=1.0, most_pairs=0, oldest_s=0.0, timeout_s=0.2, retry_graph_after_s=3600)
+        recommender = Recommender(services.snapshots, histories)
+        first, second = recommender.recommend(ANA, Wanted(1)), recommender.recommend(ANA, Wanted(1))
         assert [(one.degraded, one.items[0].title) for one in (first, second)] == [(True, "Alien")] * 2
         frozen.settimeout(5)
         frozen.accept()[0].close()  # the first request's
         frozen.setblocking(False)
         with pytest.raises(BlockingIOError):
             frozen.accept()  # the second asked nobody
-        recommender.close()
+        histories.close()
     hanging.close()

@@ -1,5 +1,6 @@
 """The API and the exporter as processes: how they start, stop, and refuse to start."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -14,11 +15,13 @@ import psutil
 import pytest
 import requests
 
+from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings, inherited_environment, variables_of
 from movierec_platform.local.web import ApiServer, MetricsServer
+from movierec_platform.services.keys import Keys
 from movierec_tests.api.test_ingest import RATING, VIEW, landed
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -134,6 +137,38 @@ def test_the_processes_do_not_load_pandas(api):
 @pytest.mark.parametrize("host", ["::", "192.0.2.1", "example.org", "0.0.0.0"])  # noqa: S104
 def test_an_address_that_others_reach_is_refused_while_there_are_no_keys(fresh_settings, role, variable, host):
     assert f"{host} is reachable from other machines" in refused(fresh_settings, role, **{variable: host})
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"MOVIEREC_API_HOST": "192.0.2.1"}, "192.0.2.1 is reachable from other machines"),
+        ({"MOVIEREC_REQUIRE_KEYS": "true"}, "MOVIEREC_REQUIRE_KEYS is true"),
+    ],
+    ids=["reached", "asked"],
+)
+def test_where_keys_are_required_it_does_not_start_before_there_is_one_that_holds(fresh_settings, changed, why):
+    state = State.open(fresh_settings)
+    keys = Keys(state.keys)
+    keys.revoke(keys.create("gone", ["read"]).key.id)
+    said = refused(fresh_settings, "api", **changed)
+    assert f"{why} and there is no active API key: make one with `movierec keys create NAME --scope read`" in said
+    keys.create("shop", ["read"])
+    state.close()
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # the next thing that it checks
+        port = str(taken.getsockname()[1])
+        assert "cannot listen on" in refused(fresh_settings, "api", **changed, MOVIEREC_API_PORT=port)
+
+
+def test_a_head_that_is_too_long_is_refused(api):
+    def status(path: str, **headers: str) -> int:
+        return requests.get(f"{api.url}{path}", headers=headers, timeout=DEADLINE_S).status_code
+
+    assert status("/health/live", fits="x" * 20_000) == 200
+    assert status("/health/live", **{f"h{number}": "x" for number in range(200)}) == 431
+    assert status(f"/health/live?{'x' * 65_600}") == 414
+    with contextlib.suppress(requests.ConnectionError):  # when it is closed before all was sent
+        assert status("/health/live", long="x" * 500_000) == 431
 
 
 @pytest.mark.parametrize(("role", "variable"), [("api", "MOVIEREC_API_PORT"), ("metrics", "MOVIEREC_METRICS_PORT")])

@@ -10,15 +10,14 @@ is JSON with the ratios, of events per CPU-second of the server's processes, and
 import argparse
 import gzip
 import json
-import selectors
-import socket
 import statistics
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 import boto3
@@ -35,6 +34,7 @@ from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.local.processes import family
 from movierec_platform.local.server import Command
 from movierec_platform.local.web import ApiServer
+from movierec_tests.benchmarks.connections import drive
 
 SEED_THREADS = 32
 TARGETS = {"single_ratio": 5.0, "batch_100_ratio": 20.0, "single_per_s": 974.0, "batch_1000_per_s": 18_660.0}
@@ -127,60 +127,17 @@ def serve_seed() -> None:
     server.serve(target_loader=lambda: seed_app(settings), wrap_loader=False)
 
 
-class Connection:
-    """One client of a server, and the request that it sends again and again."""
+def answers_into(load: Load, into: Measured) -> Callable[[int, float], None]:
+    """Adds what was answered to one request."""
 
-    def __init__(self, port: int, request: bytes) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._request = request
-        self._answer = b""
-        self.sent_at_s = 0.0
+    def answered(status: int, latency_s: float) -> None:
+        if status == 202:
+            into.events += load.events
+            into.latencies_ms.append(latency_s * 1000)
+        else:
+            into.refused += load.events
 
-    def send(self) -> None:
-        self._answer = b""
-        self.sent_at_s = time.perf_counter()
-        self.socket.sendall(self._request)
-
-    def receive(self) -> int | None:
-        """The status, once the answer is here whole."""
-        received = self.socket.recv(1 << 20)
-        if not received:
-            raise ConnectionError("the server closed the connection")
-        self._answer += received
-        head, end, body = self._answer.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]) if end else 0
-        return int(head[9:12]) if end and len(body) >= length else None
-
-
-def drive(port: int, load: Load, seconds: float, into: Measured) -> None:
-    """Keeps every connection busy for so long; what was answered is added."""
-    with selectors.DefaultSelector() as ready:
-        connections = [Connection(port, _request(load, number)) for number in range(load.connections)]
-        begin = time.perf_counter()
-        for connection in connections:
-            ready.register(connection.socket, selectors.EVENT_READ, connection)
-            connection.send()
-        waiting = len(connections)
-        while waiting:
-            for key, _ in ready.select():
-                connection = key.data
-                status = connection.receive()
-                if status is None:
-                    continue
-                now = time.perf_counter()
-                if status == 202:
-                    into.events += load.events
-                    into.latencies_ms.append((now - connection.sent_at_s) * 1000)
-                else:
-                    into.refused += load.events
-                if now - begin < seconds:
-                    connection.send()
-                else:
-                    waiting -= 1
-        into.seconds += time.perf_counter() - begin
-        for connection in connections:
-            connection.socket.close()
+    return answered
 
 
 def _request(load: Load, number: int) -> bytes:
@@ -189,16 +146,21 @@ def _request(load: Load, number: int) -> bytes:
         for index in range(load.events)
     ]
     body = json.dumps(events[0] if load.events == 1 else events).encode()
-    head = (
-        f"POST /ingest HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    lines = [
+        "POST /ingest HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    head = "\r\n".join([*lines, "", ""])
     return head.encode() + body
 
 
 def measure(server: ApiServer, emulator: AwsServer, load: Load, seconds: float, into: Measured) -> None:
     """One turn."""
     before = cpu_s(server), cpu_s(emulator), time.process_time()
-    drive(server.port, load, seconds, into)
+    requests = cycle(_request(load, number) for number in range(load.connections))
+    into.seconds += drive(server.port, requests, load.connections, seconds, answers_into(load, into))
     into.server_cpu_s += cpu_s(server) - before[0]
     into.emulator_cpu_s += cpu_s(emulator) - before[1]
     into.client_cpu_s += time.process_time() - before[2]
@@ -243,12 +205,17 @@ def run(seconds: float, rounds: int, folder: Path, loads: Sequence[Load]) -> dic
 Side = tuple[ApiServer, Settings]
 
 
-def _side(kind: type[ApiServer], emulator: AwsServer, home: Path) -> Side:
+def settings_of(emulator: AwsServer, home: Path) -> Settings:
+    """A home, which is made, and a bucket and queues of its own on the emulator."""
     home.mkdir()
     given = {"home": home, "aws_endpoint_url": emulator.url, "aws_region": "us-east-1", "bucket": home.name}
     given |= {"aws_access_key_id": ACCESS_KEY_ID, "aws_secret_access_key": SecretStr("opens-nothing")}
     settings = load_settings(given)
-    settings = settings.model_copy(update=asdict(provision(settings, prefix=home.name)))
+    return settings.model_copy(update=asdict(provision(settings, prefix=home.name)))
+
+
+def _side(kind: type[ApiServer], emulator: AwsServer, home: Path) -> Side:
+    settings = settings_of(emulator, home)
     server = kind(home, 0)
     server.environment = {**inherited_environment(), **variables_of(settings)}
     server.start()
@@ -261,7 +228,7 @@ def _rounds(
     turns = [(side, load) for load in loads for side in (ours, seed) if side is ours or load is not BATCH_1000]
     figures = {(side is ours, load): Measured() for side, load in turns}
     for side, load in turns:
-        drive(side[0].port, load, 0.5, Measured())  # connections are open, caches warm
+        measure(side[0], emulator, load, 0.5, Measured())  # connections are open, caches warm
     checked = [(side, stored(side[1], lines=side is ours)) for side in (ours, seed)]
     for _ in range(rounds):
         for side, load in turns:

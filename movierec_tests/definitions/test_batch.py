@@ -18,12 +18,13 @@ LINEAGE = {
     "catalog_graph": {"movies", "popularity"},
     "ratings_graph": {"ratings", "catalog_graph"},
     "movie_similarity": {"interactions"},
-    "similarity_graph": {"movie_similarity", "catalog_graph"},
+    "similarity_evaluation": {"movie_similarity"},
+    "similarity_graph": {"similarity_evaluation", "catalog_graph"},
 }
 GROUPS = {
     "movielens": {"movies", "ratings"},
     "lake": {"events", "interactions", "popularity"},
-    "similarity": {"movie_similarity"},
+    "similarity": {"movie_similarity", "similarity_evaluation"},
     "graph": {"catalog_graph", "ratings_graph", "similarity_graph"},
 }
 
@@ -70,6 +71,7 @@ def test_the_description_is_the_grain_of_a_row(name: str) -> None:
                 "popularity",
                 "catalog_graph",
                 "movie_similarity",
+                "similarity_evaluation",
                 "similarity_graph",
             },
         ),

@@ -19,7 +19,7 @@ def test_the_demo_shows_everything_and_leaves_its_figures(tmp_path: Path) -> Non
         env={**inherited_environment(), **PORTS, "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -212,7 +212,7 @@ def test_a_backfill_of_seven_days_is_one_run_and_equals_seven_of_a_day(terminal:
         found: dict[str, Any] = graphql(url, query, {"id": backfill_id})["partitionBackfillOrError"]
         return found if found["status"].startswith(("COMPLETED", "FAILED")) else None
 
-    found = until(ended, "the backfill's end", within_s=180)
+    found = until(ended, "the backfill's end", within_s=540)
     assert (found["status"], [run["status"] for run in found["runs"]]) == ("COMPLETED_SUCCESS", ["SUCCESS"])
     assert {day: lake.read("events", filters=[("date", "=", day)]) for day in BACKFILLED} == by_day
     assert lake.read("compactions").sort_by("date") == ledger

@@ -131,7 +131,7 @@ def run_batch(settings: Settings, archive: Path) -> float:
     started = time.monotonic()
     process = start_batch(settings, archive)
     began = time.monotonic()
-    process.communicate(timeout=120)
+    process.communicate(timeout=360)
     assert process.returncode == 0, f"after {began - started:.1f} s of its start"
     return time.monotonic() - began
 

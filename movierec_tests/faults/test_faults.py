@@ -45,7 +45,7 @@ from movierec_tests.faults.oracle import (
 from movierec_tests.terminal import Terminal, until
 
 EVENTS_PER_S = 700.0
-DRAINED_WITHIN_S = 240.0
+DRAINED_WITHIN_S = 600.0
 CALM_MESSAGES = 3
 IN_TURN = (EVERYTHING, "aws", "daemon", "stream", "graph", "api worker", "gate run", "ingest run")
 """Those that events go through; `--long` kills the others too.

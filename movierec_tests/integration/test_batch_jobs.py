@@ -17,9 +17,9 @@ from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.config import STACK_ENV, Settings, variables_of, write_env_file
+from movierec_platform.defs.batch import evaluation, movielens, similarity
 from movierec_platform.defs.batch import graph as graph_assets
 from movierec_platform.defs.batch import lake as lake_assets
-from movierec_platform.defs.batch import movielens, similarity
 from movierec_platform.defs.batch.jobs import load_movielens, nightly
 from movierec_platform.defs.batch.resources import resources
 from movierec_platform.domain.edges import edge_states
@@ -28,11 +28,12 @@ from movierec_platform.domain.interaction_checks import CHECKS as PAIRS_CHECKS
 from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.movielens_checks import MOVIES_CHECKS, RATINGS_CHECKS
 from movierec_platform.domain.registers import PairState
+from movierec_platform.domain.similarity import SimilarityParameters
 from movierec_platform.errors import CheckFailed, LakeUnavailable, UsageError
 from movierec_platform.services.compact import compact_day, read_catalogue
 from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.launch import load_config
-from movierec_platform.services.publish import publish_similarity
+from movierec_platform.services.publish import Published, drop_old_versions, publish_newest, publish_version
 from movierec_platform.services.similarity import compute_similarity
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=timezone.utc)
@@ -56,7 +57,7 @@ class Platform:
         self.lake, self.objects, self.graph = Lake(settings), open_objects(settings), graph
         self._instance = instance
         self._defs = dg.Definitions(
-            assets=dg.load_assets_from_modules([movielens, lake_assets, similarity, graph_assets]),
+            assets=dg.load_assets_from_modules([movielens, lake_assets, similarity, evaluation, graph_assets]),
             asset_checks=[graph_assets.graph_parity],
             jobs=[load_movielens, nightly],
             resources=resources(home=str(settings.home)),
@@ -87,6 +88,14 @@ class Platform:
         publication = self.graph.publication()
         names = [publication.version, publication.previous] if publication else []
         return {name: self.graph.similarity_count(name) for name in names if name}
+
+
+def cosine(shrink: float = 10.0) -> SimilarityParameters:
+    return SimilarityParameters("cosine", shrink=shrink)
+
+
+def publish(platform: Platform, version: str) -> Published:
+    return publish_version(platform.lake, platform.graph, version, 5, "", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +189,8 @@ def test_the_nightly_folds_what_was_landed_and_publishes_once(platform: Platform
     platform.land(rating, rating, {"user_id": 7, "movie_id": 901, "event_type": "view"}, {"user_id": 7, "rating": "x"})
     platform.land({"user_id": 1, "movie_id": 901, "event_type": "retract"}, {**rating, "movie_id": 12345})
     platform.compact("2020-09-13")
-    result = platform.run("nightly")
+    cosine = {"method": "cosine"}
+    result = platform.run("nightly", movie_similarity=cosine)
     [parity] = [one for one in result.get_asset_check_evaluations() if one.check_name == "graph_parity"]
     figures = {name: one.value for name, one in parity.metadata.items()}
     assert (parity.passed, parity.blocking) == (False, False), "nothing was ingested"
@@ -200,7 +210,7 @@ def test_the_nightly_folds_what_was_landed_and_publishes_once(platform: Platform
     assert (supports[905, 901], supports[901, 902], supports[902, 903]) == (1, 5, 6)
     assert platform.versions_in_graph() == {first.version: edges.num_rows}
 
-    platform.run("nightly")
+    platform.run("nightly", movie_similarity=cosine)
     assert platform.graph.publication() == first
     assert platform.versions_in_graph() == {first.version: edges.num_rows}
     assert platform.lake.partitions("similarity", "version") == [first.version]
@@ -210,12 +220,17 @@ def test_two_versions_stay_in_the_graph_and_the_newest_few_in_the_lake(platform:
     platform.load(archive(tmp_path, RATED))
     published = []
     for shrink in (0.0, 1.0, 2.0, 3.0):
-        compute_similarity(platform.lake, NOON, n_neighbours=50, shrink=shrink, kept_versions=3)
-        published.append(publish_similarity(platform.lake, platform.graph, 1, lambda *_: None).version)
+        version = compute_similarity(platform.lake, NOON, cosine(shrink=shrink)).version
+        published.append(publish(platform, version).version)
     assert published == sorted(set(published))
-    assert platform.lake.partitions("similarity", "version") == published[1:]
     assert [platform.graph.similarity_count(version) > 0 for version in published] == [False, False, True, True]
+    assert drop_old_versions(platform.lake, platform.graph, newest=3) == published[:1]
+    assert platform.lake.partitions("similarity", "version") == published[1:]
     assert platform.lake.read("similarity", filters=[("version", "=", published[0])]).num_rows == 0
+
+    newest = [compute_similarity(platform.lake, NOON, cosine(shrink=shrink)).version for shrink in (4.0, 5.0, 6.0, 7.0)]
+    assert drop_old_versions(platform.lake, platform.graph, newest=2) == [published[1], *newest[:2]]
+    assert platform.lake.partitions("similarity", "version") == [*published[2:], *newest[2:]], "what readers have stays"
 
 
 def test_the_configuration_limits_the_neighbours(platform: Platform, tmp_path: Path) -> None:
@@ -232,49 +247,34 @@ def test_an_empty_similarity_is_never_published(platform: Platform, tmp_path: Pa
     before = platform.graph.publication()
     fewer = archive(tmp_path, [(1, 901, 4.0), (2, 902, 4.0)], "lonely.zip")
     platform.load(fewer, "volume_against_previous")
-    with pytest.raises(CheckFailed, match="no two of 2 visible pairs share a user"):
+    with pytest.raises(CheckFailed, match="no two movies of 2 visible pairs share a user"):
         platform.run("nightly")
     assert platform.graph.publication() == before
 
 
 def test_nothing_to_publish_is_said(platform: Platform) -> None:
     with pytest.raises(CheckFailed, match="run movie_similarity first"):
-        publish_similarity(platform.lake, platform.graph, 1, lambda *_: None)
+        publish_newest(platform.lake, platform.graph, 1, "", lambda *_: None)
     with pytest.raises(LakeUnavailable, match="no table movies yet"):
         platform.run("nightly")
 
 
 def test_a_publication_that_was_interrupted_is_finished(platform: Platform, tmp_path: Path) -> None:
     platform.load(archive(tmp_path, RATED))
-    computed = compute_similarity(platform.lake, NOON, n_neighbours=50, shrink=10.0)
+    computed = compute_similarity(platform.lake, NOON, cosine())
     platform.graph.write_similarity(computed.version, [(901, 902, 0.5, 1, 3), (902, 901, 0.5, 1, 3)])
     assert platform.graph.publication() is None
-    published = publish_similarity(platform.lake, platform.graph, 5, lambda *_: None)
+    published = publish(platform, computed.version)
     assert (published.version, published.edges, published.unchanged) == (computed.version, computed.edges, False)
     assert platform.versions_in_graph() == {computed.version: computed.edges}
-
-
-def test_after_a_rollback_the_newest_is_published_again_without_doubling(platform: Platform, tmp_path: Path) -> None:
-    platform.load(archive(tmp_path, RATED))
-    platform.run("nightly")
-    old = platform.graph.publication()
-    platform.run("nightly", movie_similarity={"shrink": 0.0})
-    new = platform.graph.publication()
-    assert old is not None
-    assert new is not None
-    both = platform.versions_in_graph()
-    platform.graph.publish(old.version, 7)
-    published = publish_similarity(platform.lake, platform.graph, 8, lambda *_: None)
-    assert (published.version, published.previous) == (new.version, old.version)
-    assert platform.versions_in_graph() == both
 
 
 def test_a_similarity_of_movies_that_the_graph_lacks_is_not_published(platform: Platform) -> None:
     rows = {"user_id": [1, 1], "movie_id": [901, 902], "seen_at_ms": [1, 1], "retracted_at_ms": pa.nulls(2, pa.int64())}
     platform.lake.write("interactions", pa.table(rows))
-    compute_similarity(platform.lake, NOON, n_neighbours=5, shrink=0.0)
+    version = compute_similarity(platform.lake, NOON, cosine()).version
     with pytest.raises(CheckFailed, match="took 0 of 2 edges"):
-        publish_similarity(platform.lake, platform.graph, 1, lambda *_: None)
+        publish(platform, version)
     assert platform.graph.publication() is None
 
 

@@ -27,6 +27,7 @@ DOMAIN_MAY_IMPORT = {
     "numpy",
     "scipy",
     "numba",
+    "rapidfuzz",
     "pyarrow",
     "pandas",
     "pydantic",

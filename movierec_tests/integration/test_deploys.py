@@ -27,7 +27,7 @@ from movierec_platform.local.processes import family
 from movierec_platform.local.server import Command
 from movierec_tests.postgres import PostgresServer
 
-DEADLINE_S = 90.0
+DEADLINE_S = 240.0
 
 
 class LoneDaemon(Daemon):

@@ -19,7 +19,7 @@ from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import CheckFailed, DagsterUnavailable, UsageError
 from movierec_platform.services.launch import launch_and_wait, load_config, range_tags
 
-READY_S = 90.0
+READY_S = 240.0
 WORKSPACE = "load_from:\n  - python_file: {relative_path: made_here.py, location_name: batch}\n"
 CODE = """
 import dagster as dg

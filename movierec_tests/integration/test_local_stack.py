@@ -110,7 +110,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
+def until(true: Callable[[], bool], within_s: float = 180.0) -> None:
     """True at last; fails after that time."""
     deadline = time.monotonic() + within_s
     while not true():

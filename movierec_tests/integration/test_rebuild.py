@@ -39,8 +39,8 @@ from movierec_platform.services.catalog import project_catalog
 from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.import_ratings import import_ratings
 from movierec_platform.services.popularity import compute_popularity
-from movierec_platform.services.publish import publish_similarity
-from movierec_platform.services.rebuild import Rebuilt, rebuild, versions_of, whole_users
+from movierec_platform.services.publish import publish_version
+from movierec_platform.services.rebuild import Rebuilt, publication_at, rebuild, versions_of, whole_users
 from movierec_platform.services.rebuild_files import write_files
 from movierec_platform.services.similarity import made_at_ms
 from movierec_platform.services.verify import verify
@@ -60,13 +60,14 @@ class World:
     graph: Graph
 
     def dump(self) -> list[str]:
-        """Every node and edge with its properties, sorted; without the counter that writers take turns by."""
-        nodes = self.graph._read("MATCH (n) RETURN labels(n), properties(n)")
+        """Every node and edge with its properties, sorted; without what writers take turns by and the change feed."""
+        nodes = self.graph._read("MATCH (n) WHERE NOT (n:Cambios OR n:Cambio) RETURN labels(n), properties(n)")
         edges = self.graph._read(
             "MATCH (a)-[e]->(b) RETURN coalesce(a.id, a.name), type(e), coalesce(b.id, b.name), properties(e)"
         )
         for _, properties in nodes:
-            properties.pop("turn", None)
+            for name in ("turn", "writer"):
+                properties.pop(name, None)
         return sorted(json.dumps(row, sort_keys=True, ensure_ascii=False) for row in [*nodes, *edges])
 
     def empty(self) -> None:
@@ -120,7 +121,7 @@ def world(fresh_settings: Settings, clean_graph: Graph) -> World:
         names = ("version", "source_id", "target_id", "score", "rank", "support")
         table = pa.table(dict(zip(names, map(list, zip(*edges, strict=True)), strict=True)))
         lake.write("similarity", table, partition=("version", version))
-        publish_similarity(lake, graph, made_at_ms(version), lambda *_: None)
+        publish_version(lake, graph, version, made_at_ms(version), "", lambda *_: None)
     return World(fresh_settings, lake, graph)
 
 
@@ -239,7 +240,7 @@ def test_as_of_a_moment_it_is_the_graph_of_then(world: World) -> None:
     assert world.dump() == before
 
     first_ms = made_at_ms(SIMILAR[0])
-    assert [versions_of(lake, first_ms + after) for after in (-1, 0)] == [[], [SIMILAR[0]]]
+    assert [versions_of(publication_at(lake, first_ms + after)) for after in (-1, 0)] == [[], [SIMILAR[0]]]
     world.empty()
     with pytest.raises(CheckFailed, match="the lake had no table movies at that time"):
         world.rebuild(AT_MS)

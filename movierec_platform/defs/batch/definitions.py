@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from movierec_platform.defs.batch import events, graph, lake, movielens, similarity
+from movierec_platform.defs.batch import evaluation, events, graph, lake, movielens, similarity
 from movierec_platform.defs.batch.jobs import (
     compaction,
     lake_maintenance,
@@ -15,7 +15,7 @@ from movierec_platform.defs.batch.resources import resources
 from movierec_platform.defs.batch.sensors import stale_days_sensor
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([movielens, events, lake, similarity, graph]),
+    assets=dg.load_assets_from_modules([movielens, events, lake, similarity, evaluation, graph]),
     asset_checks=[graph.graph_parity],
     jobs=[load_movielens, compaction, nightly, lake_maintenance],
     schedules=[nightly_schedule, lake_maintenance_schedule],

@@ -8,7 +8,7 @@ from movierec_platform.defs.batch.resources import GraphResource, LakeResource
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.services.catalog import project_catalog
 from movierec_platform.services.import_ratings import import_ratings
-from movierec_platform.services.publish import publish_similarity
+from movierec_platform.services.publish import publish_newest, publishing
 from movierec_platform.services.verify import verify
 
 PARITY_WAIT_S = 60.0
@@ -64,17 +64,18 @@ def graph_parity(context: dg.AssetCheckExecutionContext, settings: SettingsResou
     )
 
 
-@dg.asset(deps=["movie_similarity", "catalog_graph"], group_name="graph", kinds={"neo4j"})
+@dg.asset(deps=["similarity_evaluation", "catalog_graph"], group_name="graph", kinds={"neo4j"})
 def similarity_graph(
-    context: dg.AssetExecutionContext, lake: LakeResource, graph: GraphResource
+    context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource, graph: GraphResource
 ) -> dg.MaterializeResult[None]:
     """One SIMILAR edge per edge of the published version and of the one before, and the pointer to the published."""
     started = time.monotonic()
-    with graph.open() as opened:
-        published = publish_similarity(
+    with publishing(settings.current()), graph.open() as opened:
+        published = publish_newest(
             lake.open(),
             opened,
             now_ms=time.time_ns() // 1_000_000,
+            why=f"published by the run {context.run.run_id}",
             progress=lambda done, total: context.log.info(f"{done} of {total} edges"),
         )
     return dg.MaterializeResult(
@@ -84,5 +85,6 @@ def similarity_graph(
             "version": published.version,
             "previous": published.previous or "none",
             "unchanged": published.unchanged,
+            "withheld": published.withheld or "none",
         }
     )

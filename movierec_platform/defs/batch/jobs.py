@@ -21,8 +21,15 @@ load_movielens = dg.define_asset_job(
 
 nightly = dg.define_asset_job(
     "nightly",
-    selection=["interactions", "popularity", "catalog_graph", "movie_similarity", "similarity_graph"],
-    description="What was posted goes into the interactions, a similarity is learned from them and published.",
+    selection=[
+        "interactions",
+        "popularity",
+        "catalog_graph",
+        "movie_similarity",
+        "similarity_evaluation",
+        "similarity_graph",
+    ],
+    description="What was posted goes into the interactions, a similarity is learned from them, judged and published.",
     executor_def=dg.in_process_executor,
 )
 

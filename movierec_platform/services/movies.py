@@ -1,0 +1,150 @@
+"""Movies: one, those like it, what is popular, what is watched of late, and those whose title somebody types."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from movierec_platform.adapters.snapshot import SnapshotHolder
+from movierec_platform.adapters.snapshot_files import Snapshot
+from movierec_platform.domain.catalogue import Filters, allowed
+from movierec_platform.domain.ranking import first_free, highest
+from movierec_platform.domain.search import search
+from movierec_platform.domain.trending import trend_scores
+from movierec_platform.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Movie:
+    """A movie of the catalogue, and how it is rated; the counts are those of the last nightly."""
+
+    item_id: int
+    title: str
+    year: int | None
+    genres: tuple[str, ...]
+    viewers: int
+    rating_count: int
+    rating_mean: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredMovie(Movie):
+    """One of a list; `rank` starts at 1, and what the score is the list says."""
+
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarMovie(ScoredMovie):
+    """One that a movie leads to; `support` users saw both."""
+
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovieList:
+    """Movies, the first ones first, as of this snapshot (None: no similarity is published)."""
+
+    snapshot: str | None
+    items: tuple[ScoredMovie, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarMovies:
+    """Movies that this one leads to, by the published similarity."""
+
+    item_id: int
+    title: str
+    snapshot: str | None
+    items: tuple[SimilarMovie, ...]
+
+
+class Movies:
+    """Answers from one snapshot holder; thread-safe. Every call raises NotPublished when no catalogue is loaded."""
+
+    def __init__(self, snapshots: SnapshotHolder) -> None:
+        self._snapshots = snapshots
+
+    def genres(self) -> tuple[str, ...]:
+        """Those that movies of the catalogue are of, in alphabetical order."""
+        return self._snapshots.current().movies.genre_names
+
+    def movie(self, movie_id: int) -> Movie:
+        """The movie. NotFound if the catalogue lacks it."""
+        snapshot = self._snapshots.current()
+        return Movie(*_shown(snapshot, _index(snapshot, movie_id)))
+
+    def similar(self, movie_id: int, n: int, offset: int) -> SimilarMovies:
+        """The movies that its similarity edges lead to, by score, ties by id. NotFound as `movie`."""
+        snapshot = self._snapshots.current()
+        index = _index(snapshot, movie_id)
+        edges = snapshot.edges
+        out = slice(int(edges.starts[index]), int(edges.starts[index + 1]))
+        targets, scores, supports = edges.targets[out], edges.scores[out], edges.supports[out]
+        order = np.argsort(-scores, kind="stable")[offset : offset + n]
+        return SimilarMovies(
+            item_id=movie_id,
+            title=snapshot.movies.titles[index],
+            snapshot=snapshot.version,
+            items=tuple(
+                SimilarMovie(*_shown(snapshot, int(targets[at])), float(scores[at]), place, int(supports[at]))
+                for place, at in enumerate(order.tolist(), offset + 1)
+            ),
+        )
+
+    def popular(self, filters: Filters, n: int, offset: int) -> MovieList:
+        """The most viewed movies that pass the filters; the score counts viewers."""
+        snapshot = self._snapshots.current()
+        movies = snapshot.movies
+        passes = allowed(movies, filters)
+        blocked = np.zeros(len(movies.movie_ids), dtype=np.bool_) if passes is None else ~passes
+        found = first_free(movies.popular, blocked, offset + n)[offset:]
+        return _list(snapshot, [(index, float(movies.viewers[index])) for index in found.tolist()], offset)
+
+    def trending(self, window_days: int, half_life_days: float, filters: Filters, n: int, offset: int) -> MovieList:
+        """The movies most watched in the days before the lake's last view, each view halved per half-life.
+
+        The score is that sum. Movies that nobody watched in these days are not among them.
+        """
+        snapshot = self._snapshots.current()
+        size = len(snapshot.movies.movie_ids)
+        passes = allowed(snapshot.movies, filters)
+        scores = trend_scores(snapshot.views, size, window_days, half_life_days)
+        found = highest(scores, np.zeros(size, dtype=np.bool_) if passes is None else ~passes, offset + n)[offset:]
+        return _list(snapshot, [(index, float(scores[index])) for index in found.tolist()], offset)
+
+    def search(self, text: str, n: int, offset: int) -> MovieList:
+        """The movies whose titles are most like the text; the score is the match, from 0.5 to 1."""
+        snapshot = self._snapshots.current()
+        found = search(text, snapshot.titles, snapshot.movies, offset + n)[offset:]
+        return _list(snapshot, found, offset)
+
+
+def _index(snapshot: Snapshot, movie_id: int) -> int:
+    index = snapshot.movies.index_of(movie_id)
+    if index is None:
+        raise NotFound(f"the catalogue has no movie {movie_id}")
+    return index
+
+
+def _list(snapshot: Snapshot, found: Sequence[tuple[int, float]], offset: int) -> MovieList:
+    items = (
+        ScoredMovie(*_shown(snapshot, index), score, place) for place, (index, score) in enumerate(found, offset + 1)
+    )
+    return MovieList(snapshot.version, tuple(items))
+
+
+def _shown(snapshot: Snapshot, index: int) -> tuple[int, str, int | None, tuple[str, ...], int, int, float | None]:
+    """The fields of a Movie."""
+    movies = snapshot.movies
+    mean = float(movies.rating_means[index])
+    return (
+        int(movies.movie_ids[index]),
+        movies.titles[index],
+        movies.year_of(index),
+        movies.genres_of(index),
+        int(movies.viewers[index]),
+        int(movies.rating_counts[index]),
+        None if np.isnan(mean) else mean,
+    )
