@@ -65,7 +65,7 @@ def main() -> None:
         if not _is_running_in(ROOT / ".venv"):
             program = str(_python(ROOT / ".venv"))
             os.execv(program, [program, str(_command(ROOT / ".venv")), *sys.argv[1:]])  # noqa: S606
-    from movierec_platform.cli import main as command_line
+    from movierec_platform.cli.main import main as command_line
 
     command_line()
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from movierec_platform.adapters.state import State
-from movierec_platform.cli import app
+from movierec_platform.cli.main import app
 from movierec_platform.config import Settings
 from movierec_platform.domain import keys as domain
 from movierec_platform.domain.keys import ShownKey, key_text, parted

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from movierec_platform.adapters.aws import s3_client
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.cli import app, out
+from movierec_platform.cli.main import app
+from movierec_platform.cli.printing import out
 from movierec_platform.config import Settings, variables_of
 from movierec_platform.domain.evaluation.protocol import Protocol
 from movierec_platform.domain.evaluation.results import Evaluation

@@ -14,7 +14,7 @@ import requests
 from typer.testing import CliRunner
 
 from movierec_platform import local
-from movierec_platform.cli import app
+from movierec_platform.cli.main import app
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import CheckFailed, DagsterUnavailable, UsageError
 from movierec_platform.services.launch import launch_and_wait, load_config, range_tags

@@ -18,7 +18,7 @@ from movierec_platform.adapters.aws import sqs_client
 from movierec_platform.adapters.quarantine import Refusal
 from movierec_platform.adapters.queues import Message, Queue, Queues
 from movierec_platform.adapters.state import State
-from movierec_platform.cli import app
+from movierec_platform.cli.main import app
 from movierec_platform.config import Settings, load_settings, variables_of
 from movierec_platform.domain.envelope import (
     Refused,

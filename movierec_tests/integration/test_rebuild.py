@@ -29,7 +29,7 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.adapters.objects import ObjectStore, open_objects
-from movierec_platform.cli import app
+from movierec_platform.cli.main import app
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
 from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.gate import judge

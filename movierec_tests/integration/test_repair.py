@@ -14,7 +14,7 @@ from prometheus_client import Metric
 from typer.testing import CliRunner
 
 from movierec_platform.adapters.objects import open_objects
-from movierec_platform.cli import app
+from movierec_platform.cli.main import app
 from movierec_platform.config import variables_of
 from movierec_platform.domain.differences import Difference, Edge
 from movierec_platform.domain.registers import PairState

@@ -23,7 +23,9 @@ from movierec_platform.adapters import graph as graph_adapter
 from movierec_platform.adapters.graph import Graph, Publication
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.snapshot import SnapshotHolder
-from movierec_platform.cli import _actor, app, out
+from movierec_platform.cli.invocation import actor
+from movierec_platform.cli.main import app
+from movierec_platform.cli.printing import out
 from movierec_platform.config import STACK_ENV, Settings, variables_of, write_env_file
 from movierec_platform.defs.batch import evaluation, similarity
 from movierec_platform.defs.batch import graph as graph_assets
@@ -276,7 +278,7 @@ def test_the_commands(world: World) -> None:
 
 
 def who() -> str:
-    return f"published by {_actor()}"
+    return f"published by {actor()}"
 
 
 def test_publishers_take_turns_and_one_that_lost_it_unawares_changes_nothing_more(

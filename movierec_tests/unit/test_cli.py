@@ -1,5 +1,7 @@
 """The command line explains itself, and the README knows every command."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -7,8 +9,9 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from movierec_platform.cli import app
+from movierec_platform.cli.main import app
 
+HEAVY = {"boto3", "dagster", "deltalake", "flask", "neo4j", "numba", "numpy", "pandas", "requests", "scipy"}
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
@@ -34,3 +37,10 @@ def test_help_and_version_work_without_any_settings() -> None:
     assert CliRunner().invoke(app, ["--version"]).output == "0.1.0\n"
     assert CliRunner().invoke(app, ["recommend", "--help"]).exit_code == 0
     assert CliRunner().invoke(app, ["no-such-command"]).exit_code == 2
+
+
+def test_a_command_waits_for_nothing_heavy_that_it_does_not_need() -> None:
+    code = "import sys, movierec_platform.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "typer" in loaded
+    assert not HEAVY & set(loaded)

@@ -1,0 +1,26 @@
+"""What every command is given: options that several have, its settings, and who calls it."""
+
+import os
+import pwd
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from movierec_platform.config import Settings, load_settings
+
+HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of the stack's state [$MOVIEREC_HOME].")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def settings_of(home: Path | None) -> Settings:
+    """Those of the stack in this folder; without one, of the folder that the environment names."""
+    return load_settings({"home": home} if home else None)
+
+
+def actor() -> str:
+    """Who acts, for the history."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # in a container with a user id that has no name
+        return f"cli:{os.getuid()}"
