@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from movierec_platform.domain.neighbourhood import Bools, Floats, Indexes, Ints, indexes_of, read_only
-from movierec_platform.errors import ImpossibleFilter
+from movierec_platform.errors import ImpossibleFilter, NotFound
 
 TRENDING_FROM = 0.5
 """A movie trends if its views of late add up to this: one view within a half-life."""
@@ -47,6 +47,17 @@ class Catalogue:
         """Where this movie stands; None: the catalogue lacks it."""
         index, known = indexes_of(self.movie_ids, np.array([movie_id], dtype=np.int64))
         return int(index[0]) if known[0] else None
+
+    def known_index_of(self, movie_id: int) -> int:
+        """Where this movie stands. NotFound if the catalogue lacks it."""
+        index = self.index_of(movie_id)
+        if index is None:
+            raise NotFound(f"the catalogue has no movie {movie_id}")
+        return index
+
+    def described(self, index: int) -> tuple[int, str, int | None, tuple[str, ...]]:
+        """Its id, title, year (None where unknown) and genres: what every answer that has a movie in it begins with."""
+        return int(self.movie_ids[index]), self.titles[index], self.year_of(index), self.genres_of(index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,10 @@ import numpy as np
 
 from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.adapters.snapshot_files import Snapshot
-from movierec_platform.domain.catalogue import Filters, allowed
+from movierec_platform.domain.catalogue import Catalogue, Filters, allowed
 from movierec_platform.domain.ranking import first_free, highest
 from movierec_platform.domain.search import search
 from movierec_platform.domain.trending import trend_scores
-from movierec_platform.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +72,12 @@ class Movies:
     def movie(self, movie_id: int) -> Movie:
         """The movie. NotFound if the catalogue lacks it."""
         snapshot = self._snapshots.current()
-        return Movie(*_shown(snapshot, _index(snapshot, movie_id)))
+        return Movie(*_shown(snapshot.movies, snapshot.movies.known_index_of(movie_id)))
 
     def similar(self, movie_id: int, n: int, offset: int) -> SimilarMovies:
         """The movies that its similarity edges lead to, by score, ties by id. NotFound as `movie`."""
         snapshot = self._snapshots.current()
-        index = _index(snapshot, movie_id)
+        index = snapshot.movies.known_index_of(movie_id)
         edges = snapshot.edges
         out = slice(int(edges.starts[index]), int(edges.starts[index + 1]))
         targets, scores, supports = edges.targets[out], edges.scores[out], edges.supports[out]
@@ -88,7 +87,7 @@ class Movies:
             title=snapshot.movies.titles[index],
             snapshot=snapshot.version,
             items=tuple(
-                SimilarMovie(*_shown(snapshot, int(targets[at])), float(scores[at]), place, int(supports[at]))
+                SimilarMovie(*_shown(snapshot.movies, int(targets[at])), float(scores[at]), place, int(supports[at]))
                 for place, at in enumerate(order.tolist(), offset + 1)
             ),
         )
@@ -121,29 +120,19 @@ class Movies:
         return _list(snapshot, found, offset)
 
 
-def _index(snapshot: Snapshot, movie_id: int) -> int:
-    index = snapshot.movies.index_of(movie_id)
-    if index is None:
-        raise NotFound(f"the catalogue has no movie {movie_id}")
-    return index
-
-
 def _list(snapshot: Snapshot, found: Sequence[tuple[int, float]], offset: int) -> MovieList:
+    movies = snapshot.movies
     items = (
-        ScoredMovie(*_shown(snapshot, index), score, place) for place, (index, score) in enumerate(found, offset + 1)
+        ScoredMovie(*_shown(movies, index), score, place) for place, (index, score) in enumerate(found, offset + 1)
     )
     return MovieList(snapshot.version, tuple(items))
 
 
-def _shown(snapshot: Snapshot, index: int) -> tuple[int, str, int | None, tuple[str, ...], int, int, float | None]:
+def _shown(movies: Catalogue, index: int) -> tuple[int, str, int | None, tuple[str, ...], int, int, float | None]:
     """The fields of a Movie."""
-    movies = snapshot.movies
     mean = float(movies.rating_means[index])
     return (
-        int(movies.movie_ids[index]),
-        movies.titles[index],
-        movies.year_of(index),
-        movies.genres_of(index),
+        *movies.described(index),
         int(movies.viewers[index]),
         int(movies.rating_counts[index]),
         None if np.isnan(mean) else mean,

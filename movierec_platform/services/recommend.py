@@ -27,7 +27,7 @@ from movierec_platform.domain.ranking import (
     query_of,
     rank,
 )
-from movierec_platform.errors import GraphUnavailable, NotFound
+from movierec_platform.errors import GraphUnavailable
 from movierec_platform.services.histories import Histories
 
 EVIDENCE_SHOWN = 3
@@ -247,9 +247,7 @@ class Recommender:
     def because(self, user_id: int, movie_id: int) -> Because:
         """Why the user is or would be recommended this movie. NotFound if the catalogue lacks it."""
         snapshot = self._snapshots.current()
-        index = snapshot.movies.index_of(movie_id)
-        if index is None:
-            raise NotFound(f"the catalogue has no movie {movie_id}")
+        index = snapshot.movies.known_index_of(movie_id)
         known = self._histories.of(user_id)
         query = self._query(known.history or NOTHING_SEEN, snapshot.movies)
         score = float(cf_scores(query, snapshot.edges)[index])
@@ -315,16 +313,7 @@ def _items(snapshot: Snapshot, ranked: Sequence[Ranked], query: Query, wanted: W
     movies = snapshot.movies
     items: list[Item | ExplainedItem] = []
     for place, one in enumerate(ranked, wanted.offset + 1):
-        shown = (
-            int(movies.movie_ids[one.index]),
-            movies.titles[one.index],
-            movies.year_of(one.index),
-            movies.genres_of(one.index),
-            one.score,
-            place,
-            one.strategy,
-            one.coincidencias,
-        )
+        shown = (*movies.described(one.index), one.score, place, one.strategy, one.coincidencias)
         if wanted.explain:
             items.append(ExplainedItem(*shown, reasons(one, query, movies, snapshot.edges, EVIDENCE_SHOWN)))
         else:
@@ -336,14 +325,10 @@ def _seen(snapshot: Snapshot, history: History, place: int) -> SeenMovie:
     movies, movie_id = snapshot.movies, int(history.movie_ids[place])
     index = movies.index_of(movie_id)
     rating = float(history.ratings[place])
-    return SeenMovie(
-        item_id=movie_id,
-        title=None if index is None else movies.titles[index],
-        year=None if index is None else movies.year_of(index),
-        genres=() if index is None else movies.genres_of(index),
-        rating=None if np.isnan(rating) else rating,
-        seen_at_ms=int(history.seen_at_ms[place]),
-    )
+    seen = (None if np.isnan(rating) else rating, int(history.seen_at_ms[place]))
+    if index is None:
+        return SeenMovie(movie_id, None, None, (), *seen)
+    return SeenMovie(*movies.described(index), *seen)
 
 
 def _union(queries: Sequence[Query]) -> Query:
