@@ -14,6 +14,7 @@ from numba import njit
 from movierec_platform.domain.catalogue import Catalogue
 from movierec_platform.domain.neighbourhood import Bools, Floats, Indexes, Ints, Neighbourhood, indexes_of
 from movierec_platform.domain.query_weights import query_weights
+from movierec_platform.domain.selection import first_free, highest
 
 Strategy = Literal["graph_cf", "session", "trending_in_genre", "popular"]
 
@@ -145,62 +146,6 @@ def _pull(starts: Ints, targets: Indexes, scores: Floats, seen: Ints, weights: F
 
 
 @njit(cache=True, nogil=True)
-def highest(scores: Floats, blocked: Bools, n: int) -> Ints:
-    """Indexes of the n highest scores above 0 that are not blocked, descending; ties by index ascending.
-
-    A heap of the best so far, the worst of them at its root. Indexes come ascending, so that one with an equal score
-    never replaces another.
-    """
-    heap = np.empty(min(n, len(scores)), dtype=np.int64)
-    size = 0
-    for index in range(len(scores)):
-        score = scores[index]
-        if not score > 0.0 or blocked[index]:
-            continue
-        if size < len(heap):
-            place = size
-            size += 1
-            while place > 0:  # up, while it is worse than what is above: later indexes are worse among equals
-                above = (place - 1) // 2
-                if scores[heap[above]] < score:
-                    break
-                heap[place] = heap[above]
-                place = above
-            heap[place] = index
-        elif size and score > scores[heap[0]]:
-            _sink(heap, size, index, scores)
-    ordered = np.empty(size, dtype=np.int64)
-    while size:
-        size -= 1
-        ordered[size] = heap[0]
-        _sink(heap, size, heap[size], scores)
-    return ordered
-
-
-@njit(cache=True, nogil=True)
-def _sink(heap: Ints, size: int, index: int, scores: Floats) -> None:
-    """The root is replaced by this index, in a heap of this size."""
-    place = 0
-    while True:
-        below = 2 * place + 1
-        if below >= size:
-            break
-        if below + 1 < size and _worse(heap[below + 1], heap[below], scores):
-            below += 1
-        if not _worse(heap[below], index, scores):
-            break
-        heap[place] = heap[below]
-        place = below
-    if size:
-        heap[place] = index
-
-
-@njit(cache=True, nogil=True)
-def _worse(one: int, other: int, scores: Floats) -> bool:
-    return scores[one] < scores[other] or (scores[one] == scores[other] and one > other)
-
-
-@njit(cache=True, nogil=True)
 def _supports(
     best: Ints, in_starts: Ints, in_sources: Indexes, in_edges: Indexes, supports: Indexes, seen: Ints
 ) -> Ints:
@@ -213,17 +158,3 @@ def _supports(
             if nearest < len(seen) and seen[nearest] == source:
                 found[place] += supports[in_edges[at]]
     return found
-
-
-@njit(cache=True, nogil=True)
-def first_free(order: Indexes, blocked: Bools, n: int) -> Ints:
-    """The first n indexes in this order that are not blocked."""
-    free = np.empty(min(n, len(order)), dtype=np.int64)
-    size = 0
-    for index in order:
-        if size == len(free):
-            break
-        if not blocked[index]:
-            free[size] = index
-            size += 1
-    return free[:size]

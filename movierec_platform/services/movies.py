@@ -8,8 +8,8 @@ import numpy as np
 from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.adapters.snapshot_files import Snapshot
 from movierec_platform.domain.catalogue import Catalogue, Filters, allowed
-from movierec_platform.domain.ranking import first_free, highest
 from movierec_platform.domain.search import search
+from movierec_platform.domain.selection import first_free, highest
 from movierec_platform.domain.trending import trend_scores
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from movierec_platform.domain.evaluation.splits import Interactions, Split
 from movierec_platform.domain.query_weights import query_weights
+from movierec_platform.domain.selection import fill_lists
 
 Ints = npt.NDArray[np.int64]
 Indexes = npt.NDArray[np.int32]
@@ -119,7 +119,7 @@ def recommend_lists(
     for start in range(0, users, at_once):
         block = queries[start : start + at_once]
         scores = np.ascontiguousarray(scorer(block), dtype=np.float64)
-        _fill_lists(
+        fill_lists(
             scores,
             block.indptr.astype(np.int64),
             block.indices.astype(np.int64),
@@ -128,34 +128,3 @@ def recommend_lists(
         )
         progress(min(start + at_once, users), users)
     return lists
-
-
-@numba.njit(cache=True, nogil=True)
-def _fill_lists(scores: Floats, starts: Ints, seen: Ints, popular: Indexes, lists: Indexes) -> None:
-    k = lists.shape[1]
-    best = np.empty(k, np.float64)
-    for user in range(scores.shape[0]):
-        row = scores[user]
-        blocked = np.zeros(len(row), np.bool_)
-        blocked[seen[starts[user] : starts[user + 1]]] = True
-        held = 0
-        for movie in range(len(row)):
-            score = row[movie]
-            # A later movie passes an earlier one only by a greater score: ties stay in the order of indexes.
-            if score <= 0 or blocked[movie] or (held == k and score <= best[k - 1]):
-                continue
-            place = held if held < k else k - 1
-            while place > 0 and best[place - 1] < score:
-                best[place] = best[place - 1]
-                lists[user, place] = lists[user, place - 1]
-                place -= 1
-            best[place] = score
-            lists[user, place] = movie
-            held = min(held + 1, k)
-        blocked[lists[user, :held]] = True
-        for movie in popular:
-            if held == k:
-                break
-            if not blocked[movie]:
-                lists[user, held] = movie
-                held += 1
