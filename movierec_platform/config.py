@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the embedded graph")
     aws_port: int = Field(4566, ge=0, le=65535, description="port of the embedded SQS and S3")
 
+    locust_port: int = Field(
+        8089, ge=0, le=65535, description="port of Locust's page, which `movierec traffic --locust --ui` starts"
+    )
+
     stack_restarts: int = Field(
         5, ge=0, description="times that a server of the local stack is started again within ten minutes"
     )

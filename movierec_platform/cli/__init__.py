@@ -3,9 +3,10 @@
 `main` puts the commands together and makes an exit code of every error: 0 done, 1 a check said no, 2 wrong usage, 3 a
 dependency is down. Each command stands in the file of its group:
 
-* `stack`: up, demo, traffic, test.
+* `stack`: up, demo, test.
 * `batch`: load, nightly.
 * `recommend`: recommend.
+* `traffic`: traffic, with --locust.
 * `quarantine`: quarantine list, show, patch, redrive, discard.
 * `keys`: keys create, list, revoke, rotate.
 * `parity`: verify, repair.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from movierec_platform.config import Settings, load_settings
+from movierec_platform.errors import UsageError
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of the stack's state [$MOVIEREC_HOME].")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -16,6 +17,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def settings_of(home: Path | None) -> Settings:
     """Those of the stack in this folder; without one, of the folder that the environment names."""
     return load_settings({"home": home} if home else None)
+
+
+def tests_folder() -> Path:
+    """`movierec_tests` beside the package. Raises UsageError where it is not: in an installed package."""
+    tests = Path(__file__).parents[2] / "movierec_tests"
+    if not tests.is_dir():
+        raise UsageError(
+            "movierec_tests is in the source repository, not in the installed package: run this in a clone"
+        )
+    return tests
 
 
 def actor() -> str:

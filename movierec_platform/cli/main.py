@@ -18,6 +18,7 @@ from movierec_platform.cli import (
     serve,
     similarity,
     stack,
+    traffic,
 )
 from movierec_platform.cli.printing import err, out, plain
 from movierec_platform.config import Settings, variable_of
@@ -44,7 +45,7 @@ app.command()(stack.demo)
 app.command()(batch.load)
 app.command()(batch.nightly)
 app.command()(recommend.recommend)
-app.command()(stack.traffic)
+app.command()(traffic.traffic)
 app.command()(parity.verify)
 app.command()(parity.repair)
 app.command()(recovery.replay)

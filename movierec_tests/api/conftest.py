@@ -1,7 +1,7 @@
 """The API over real local servers, with six movies and a similarity whose sums fit in one's head."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -46,14 +46,14 @@ class Platform:
     graph: Graph
     lake: Lake
 
-    def load(self) -> None:
-        """The catalogue and its popularity are in the lake, the movies and Ana's history (Alien: 5.0) in the graph."""
-        rows = [(movie, *fields) for movie, fields in MOVIES.items()]
+    def load(self, movies: Mapping[int, tuple] = MOVIES, viewers: Mapping[int, int] = VIEWERS) -> None:
+        """The catalogue and its popularity are in the lake, movies and Ana's history (movie 1: 5.0) in the graph."""
+        rows = [(movie, *fields) for movie, fields in movies.items()]
         schema = pa.schema(
             {"movie_id": pa.int64(), "title": pa.string(), "year": pa.int32(), "genres": pa.list_(pa.string())}
         )
         self.lake.write("movies", pa.table(list(map(list, zip(*rows, strict=True))), schema=schema))
-        seen = [movie for movie, viewers in VIEWERS.items() for _ in range(viewers)]
+        seen = [movie for movie, count in viewers.items() for _ in range(count)]
         hidden = [6] * 9  # retracted: not a viewer
         self.lake.write(
             "interactions",
@@ -69,7 +69,7 @@ class Platform:
         self.graph.merge_movies(
             [
                 {"id": movie, "title": title, "year": year, "genres": genres, "rating_count": 0, "rating_mean": None}
-                for movie, (title, year, genres) in MOVIES.items()
+                for movie, (title, year, genres) in movies.items()
             ]
         )
         self.graph.apply_pairs({(ANA, 1): rated(5.0)})
