@@ -97,7 +97,12 @@ def _load(settings: Settings, load: "Load", report: Path, ui: bool) -> None:
         measured = run_load(settings, locustfile, load, report, port)
     else:
         with progress(err, f"seconds of load on {settings.api_url}", load.duration_s) as advance:
-            measured = run_load(settings, locustfile, load, report, on_progress=advance)
+
+            def on_progress(seconds: int) -> None:
+                if seconds <= load.duration_s:  # it takes a few more to begin and to end
+                    advance(seconds)
+
+            measured = run_load(settings, locustfile, load, report, on_progress=on_progress)
     if measured.endpoints:
         _print_measured(measured)
     else:

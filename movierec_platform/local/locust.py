@@ -78,7 +78,8 @@ def run_load(
     """What the load met once its time is over; Locust's HTML report is in the file then.
 
     With a `page_port` Locust waits there, on loopback, for somebody to start the load on its page. SIGINT and SIGTERM
-    end it early, with all of that. Raises CheckFailed when Locust ends without a report.
+    end it early, with all of that. `on_progress` hears of each second that passes. Raises CheckFailed when Locust ends
+    before it has anything to report.
     """
     options = {"users": load.users, "spawn-rate": load.spawn_rate, "run-time": f"{load.duration_s}s", "html": report}
     where = {"web-host": LOOPBACK, "web-port": page_port} if page_port else {}
@@ -94,7 +95,7 @@ def run_load(
         printed.seek(0)
         text = printed.read()
     if not text:
-        raise CheckFailed(f"Locust ended with status {status} and without a report; why is in {log}")
+        raise CheckFailed(f"Locust ended with status {status} before it had anything to report; its log is {log}")
     return Measured(endpoints_of(json.loads(text)), failed=status != 0)
 
 
@@ -107,7 +108,7 @@ def _run_until_signal(
 ) -> int:
     """The exit status of this command, which the first SIGINT or SIGTERM interrupts."""
     signals: list[int] = []
-    began = time.monotonic()
+    began, seconds = time.monotonic(), 0
     with on_first_signal(signals.append):
         # In a session of its own: Ctrl-C in a terminal would reach it twice, and the second ends it without a report.
         child = subprocess.Popen(
@@ -120,8 +121,10 @@ def _run_until_signal(
         )
         try:
             while child.poll() is None and not signals:
-                on_progress(int(time.monotonic() - began))
                 time.sleep(POLL_S)
+                if (passed := int(time.monotonic() - began)) > seconds:
+                    seconds = passed
+                    on_progress(seconds)
             if signals:
                 child.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):

@@ -3,7 +3,7 @@
     movierec traffic --locust                 for some seconds, with a report; --ui: Locust's own page
     locust -f movierec_tests/load/locustfile.py --headless -u 20 -r 5 -t 30s     the same by hand
 
-`--tags read` only reads, `--tags write` only posts.
+`Viewer --tags read` only reads (a Feed never does), `--tags write` only posts.
 
 `--host` says where the API is; without it MOVIEREC_API_URL or the running stack's stack.env does. An API key of the
 settings goes with every request. Some of the events are bad, repeated or late, as in `movierec traffic`. An answer
