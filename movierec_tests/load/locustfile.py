@@ -15,7 +15,6 @@ import gzip
 import random
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
@@ -57,23 +56,23 @@ def find_the_api(environment: Environment, **_: Any) -> None:
     _Client.default_headers = credentials(settings)
 
 
-@cache
-def catalogue(api_url: str) -> list[Answer]:
-    """The most popular films, the first the most; `score` is how many have seen each."""
-    address, page = f"{api_url}/v1/movies/popular", {"n": CATALOGUE}
+@events.test_start.add_listener
+def learn_the_catalogue(environment: Environment, **_: Any) -> None:
+    """Every client knows the most popular films before it begins; `score` is how many have seen each."""
+    address, page = f"{environment.host}/v1/movies/popular", {"n": CATALOGUE}
     answer = requests.get(address, params=page, headers=_Client.default_headers, timeout=TIMEOUT_S)
     answer.raise_for_status()
-    return answer.json()["items"]
+    _Client.films = answer.json()["items"]
 
 
 class _Client(FastHttpUser):
     """What both kinds of client do."""
 
     abstract = True
+    films: Sequence[Answer]
     connection_timeout = network_timeout = TIMEOUT_S
 
     def on_start(self) -> None:
-        self.films = catalogue(self.host)
         self.seen_by = [1 + film["score"] for film in self.films]
         audience = Audience(USERS, [film["item_id"] for film in self.films], self.seen_by)
         seed = random.randrange(2**53)  # event ids are made of it: no two clients share one
