@@ -1,6 +1,7 @@
-"""boto3 clients for AWS or an emulator. A client is thread-safe and is made once a process; sessions are not shared."""
+"""boto3 clients for AWS or an emulator, each made once a process: that takes a tenth of a second. They are thread-safe."""
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 from botocore.config import Config
@@ -19,14 +20,13 @@ READ_TIMEOUT_S = 25
 
 def sqs_client(settings: Settings) -> "SQSClient":
     """A client of SQS; three attempts a call, 3 s to connect, 25 s to read."""
-    client: SQSClient = _session(settings).client("sqs", endpoint_url=settings.aws_endpoint_url, config=_CONFIG)
+    client: SQSClient = _client("sqs", *_place(settings))
     return client
 
 
 def s3_client(settings: Settings) -> "S3Client":
     """A client of S3; an emulator is addressed by path, as it has no host name a bucket."""
-    config = _CONFIG.merge(Config(s3={"addressing_style": "path"})) if settings.aws_endpoint_url else _CONFIG
-    client: S3Client = _session(settings).client("s3", endpoint_url=settings.aws_endpoint_url, config=config)
+    client: S3Client = _client("s3", *_place(settings))
     return client
 
 
@@ -55,15 +55,33 @@ _CONFIG = Config(
 )
 
 
-def _session(settings: Settings) -> boto3.session.Session:
-    """A session with the credentials that were given, else with those that the standard chain finds."""
-
-    def shown(secret: SecretStr | None) -> str | None:
-        return None if secret is None else secret.get_secret_value()
-
-    return boto3.session.Session(
-        aws_access_key_id=settings.aws_access_key_id,
-        aws_secret_access_key=shown(settings.aws_secret_access_key),
-        aws_session_token=shown(settings.aws_session_token),
-        region_name=settings.aws_region,
+def _place(settings: Settings) -> tuple[str | None, str, str | None, SecretStr | None, SecretStr | None]:
+    """Where the services are, and as whom they are asked."""
+    return (
+        settings.aws_endpoint_url,
+        settings.aws_region,
+        settings.aws_access_key_id,
+        settings.aws_secret_access_key,
+        settings.aws_session_token,
     )
+
+
+@lru_cache(maxsize=8)
+def _client(
+    service: Literal["sqs", "s3"],
+    endpoint_url: str | None,
+    region: str,
+    access_key_id: str | None,
+    secret_access_key: SecretStr | None,
+    session_token: SecretStr | None,
+) -> Any:
+    """Made with the credentials that were given, else with those that the standard chain finds."""
+    session = boto3.session.Session(
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=None if secret_access_key is None else secret_access_key.get_secret_value(),
+        aws_session_token=None if session_token is None else session_token.get_secret_value(),
+        region_name=region,
+    )
+    by_path = service == "s3" and endpoint_url is not None
+    config = _CONFIG.merge(Config(s3={"addressing_style": "path"})) if by_path else _CONFIG
+    return session.client(service, endpoint_url=endpoint_url, config=config)
