@@ -1,4 +1,4 @@
-"""boto3 clients for AWS or an emulator, each made once a process: that takes a tenth of a second. They are thread-safe."""
+"""boto3 clients for AWS or an emulator, thread-safe. Each is made once a process: that takes a tenth of a second."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal

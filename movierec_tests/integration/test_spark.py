@@ -28,17 +28,15 @@ pytestmark = [
 def test_spark_learns_the_edges_of_the_local_engine(aws_settings: Settings, tmp_path: Path) -> None:
     settings = empty_settings(aws_settings, tmp_path / "home").model_copy(update={"spark_master": "local[2]"})
     pairs = write_interactions(Lake(settings), n_users=300, n_movies=200, n_pairs=12_000)
+    parameters = SimilarityParameters(method="slim", neighbours=20, support_size=30)
     said: list[tuple[int, int]] = []
 
-    for method in ("slim", "rp3beta"):
-        parameters = SimilarityParameters(method=method, neighbours=20, support_size=30)
-        edges, n_pairs = learn_on_spark(settings, parameters, lambda *done: said.append(done))
+    edges, n_pairs = learn_on_spark(settings, parameters, lambda *done: said.append(done))
 
-        users, movies = (pairs[name].to_numpy() for name in ("user_id", "movie_id"))
-        assert edges.digest() == neighbours(users, movies, parameters).digest()
-        assert n_pairs == len(users)
-    assert said[-1] == (4, 4)
-    assert (6, 6) in said
+    users, movies = (pairs[name].to_numpy() for name in ("user_id", "movie_id"))
+    assert edges.digest() == neighbours(users, movies, parameters).digest()
+    assert n_pairs == len(users)
+    assert said[-1] == (6, 6)
 
 
 def write_interactions(lake: Lake, n_users: int, n_movies: int, n_pairs: int) -> pa.Table:
