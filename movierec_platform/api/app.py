@@ -1,15 +1,12 @@
 """`create_app`: the Flask application over one set of clients, with a request id, an access log line and metrics."""
 
 import logging
-import random
-import re
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 
-from flask import Flask, Response, g, request
+from flask import Flask
 from flask_openapi3.openapi import OpenAPI
 
 from movierec_platform.adapters.graph import Graph
@@ -25,6 +22,7 @@ from movierec_platform.api.browsers import guard_browsers
 from movierec_platform.api.errors import answer_errors
 from movierec_platform.api.limits import RateLimits, client, limit_requests
 from movierec_platform.api.metrics import RequestMetrics
+from movierec_platform.api.observed import observe
 from movierec_platform.api.page import browse, door
 from movierec_platform.api.page import operations as operations_page
 from movierec_platform.config import Settings
@@ -39,12 +37,9 @@ from movierec_platform.services.recommend import Recommender
 from movierec_platform.services.redrive import Redrive
 
 log = logging.getLogger(__name__)
-access_log = logging.getLogger("movierec_platform.access")
 
 GRAPH_RETRY_S = 0.5
 """The driver tries a second time, a second later, and gives up: a request does not wait as long as a batch would."""
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +139,7 @@ def create_app(settings: Settings) -> OpenAPI:
     for routes in resources:
         document.describe(app, routes)
     answer_errors(app)
-    _observe(app, metrics)
+    observe(app, metrics.answered)
     guard_browsers(app, settings)
     _admit(app, settings, services.verifier, {routes.name: routes.scope for routes in resources})
     return app
@@ -163,32 +158,3 @@ def services_of(app: Flask) -> Services:
     """What `create_app` opened for this app."""
     services: Services = app.extensions["movierec"]
     return services
-
-
-def _observe(app: Flask, metrics: RequestMetrics) -> None:
-    """Every answer carries X-Request-ID (the client's, if it gave one), is counted, and has one line in the log."""
-
-    @app.before_request
-    def begin() -> None:
-        g.started_s = time.perf_counter()
-        given = request.headers.get("X-Request-ID", "")
-        # Not a secret, so no system call: a uuid4 is a tenth of what a small request costs.
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-
-    @app.after_request
-    def end(response: Response) -> Response:
-        seconds = time.perf_counter() - g.started_s
-        route = request.url_rule.rule if request.url_rule else "unmatched"
-        metrics.answered(route, request.method, response.status_code, seconds)
-        response.headers["X-Request-ID"] = g.request_id
-        line = {
-            "method": request.method[:16],
-            "route": route,
-            "status": response.status_code,
-            "ms": round(seconds * 1000, 2),
-            "request_id": g.request_id,
-        }
-        if key := g.get("key"):
-            line["key"] = key.id
-        access_log.info(line)
-        return response

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
-from flask import Flask, Response, g
+from flask import Flask, Response
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException
 
+from movierec_platform.api.observed import request_id
 from movierec_platform.errors import (
     GraphUnavailable,
     ImpossibleFilter,
@@ -69,7 +70,7 @@ def problem(status: int, slug: str, detail: str, headers: Mapping[str, str] | No
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "request_id": g.get("request_id"),
+        "request_id": request_id(),
     }
     return Response(orjson.dumps(body), status, dict(headers or {}), content_type="application/problem+json")
 
@@ -80,7 +81,7 @@ def _problem(error: Problem) -> Response:
 
 def _misconfigured(error: UsageError) -> Response:
     """503: the caller's errors are Problems, so this one is about our settings (the graph refuses the password)."""
-    log.error("request %s: %s", g.get("request_id"), error)
+    log.error("request %s: %s", request_id(), error)
     return problem(503, "misconfigured", "a part of the platform is misconfigured; its log has the request_id")
 
 
@@ -90,7 +91,7 @@ def _not_published(error: NotPublished) -> Response:
 
 def _dependency_down(error: Transient) -> Response:
     """503. What exactly did not answer, and at which address, goes to the log only."""
-    log.warning("request %s: %s: %s", g.get("request_id"), type(error).__name__, error)
+    log.warning("request %s: %s: %s", request_id(), type(error).__name__, error)
     slug, detail = _DOWN.get(type(error), ("unavailable", "a part of the platform does not answer; try again"))
     return problem(503, slug, detail, {"Retry-After": str(RETRY_AFTER_S)})
 

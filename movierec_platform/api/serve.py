@@ -1,6 +1,5 @@
 """Runs the API and the metrics exporter, each a process that ends well on SIGTERM: `movierec serve api|metrics`."""
 
-import logging
 import multiprocessing
 import os
 import resource
@@ -8,17 +7,16 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from movierec_platform.api.log_lines import log_json_lines
 from movierec_platform.api.slow_clients import SlowClients
 from movierec_platform.config import Settings, is_loopback
 from movierec_platform.errors import MovierecError, Transient, UsageError
@@ -83,7 +81,7 @@ def serve_exporter(settings: Settings) -> None:
     from movierec_platform.adapters.state import State
     from movierec_platform.services.metrics import PlatformCollector
 
-    _log_json_lines()
+    log_json_lines()
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
@@ -112,7 +110,7 @@ def _work(
     """
     for signum in (signal.SIGTERM, signal.SIGINT):  # those inherited from the parent would be ignored until it serves
         signal.signal(signum, signal.SIG_DFL)
-    _log_json_lines()
+    log_json_lines()
     _leave_pandas_out()
     from movierec_platform.api.app import services_of
 
@@ -189,26 +187,3 @@ def _connections() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return max(1, soft - OWN_FILES)
     return CONNECTIONS
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a record; a record whose message is a mapping has its keys."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        said = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        line = {"at": at, "level": record.levelname.lower(), "logger": record.name, **said}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
-
-
-def _log_json_lines() -> None:
-    """Our own log from info up, that of libraries from warning up, to standard error."""
-    # What no line shows is not found out either: a third of what a record costs, and there is one for each request.
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("movierec_platform").setLevel(logging.INFO)

@@ -18,8 +18,11 @@ from movierec_platform.domain.registers import fold
 
 
 class _Origin(NamedTuple):
-    """The message that an event came in: its raw object, when that was received, and the line of its first event."""
+    """The message that an event came in: which of those at hand, its raw object, when that was received, and the line
+    of its first event."""
 
+    number: int
+    """SQS may hand a message out twice at once: each is counted by itself, and the state takes one of the two."""
     raw_key: str
     received_at_ms: int
     first_line: int
@@ -50,7 +53,7 @@ class GraphIngest:
         caller deletes the messages afterwards: one that comes again changes nothing.
         """
         counts: dict[_Origin, Counter[CounterKey]] = defaultdict(Counter)
-        opened = [(message, _incoming(message)) for message in messages]
+        opened = [(message, _incoming(number, message)) for number, message in enumerate(messages)]
         self.queues.dlq.send([message.body for message, events in opened if events is None])
         events = [one for _, events in opened for one in events or ()]
         for start in range(0, len(events), self.batch_events):
@@ -77,12 +80,12 @@ def _counts(known: Mapping[bool, int], seconds: float) -> Counter[CounterKey]:
     return counts
 
 
-def _incoming(message: Message) -> list[_Incoming] | None:
+def _incoming(number: int, message: Message) -> list[_Incoming] | None:
     """The events of a clean message; None when the gate cannot have sent it."""
     envelope = unpack(message.body)
     if envelope is None:
         return None
-    origin = _Origin(envelope.raw_key, envelope.received_at_ms, envelope.lines[0] if envelope.lines else 0)
+    origin = _Origin(number, envelope.raw_key, envelope.received_at_ms, envelope.lines[0] if envelope.lines else 0)
     incoming = []
     verdicts = judge_all(envelope.events, envelope.received_at_ms)
     for line, event in zip(envelope.lines, verdicts, strict=True):

@@ -85,6 +85,18 @@ def test_replaying_everything_changes_nothing(platform: Platform) -> None:
     assert platform.rows() == rows
 
 
+def test_what_comes_twice_at_once_is_counted_once(platform: Platform) -> None:
+    platform.lander.land(MIXED)
+    for name in ("raw", "clean"):
+        queue = platform.queues.named(name)
+        messages = queue.receive(wait_s=1)
+        platform.work(name)([*messages, *messages])
+        queue.delete(messages)
+    platform.run_through()
+    accepted, ingested = (platform.counter(f"movierec_events_{name}_total") for name in ("accepted", "ingested"))
+    assert (accepted, ingested) == (5, 4)
+
+
 def test_after_an_unclean_stop_what_was_landed_since_the_queues_were_empty_comes_back(platform: Platform) -> None:
     platform.lander.land([GOOD])
     platform.run_through()

@@ -112,6 +112,22 @@ def test_nothing_but_the_pairs_matters(method: Method, seen: Seen, seed: int, th
     assert cut.digest() == learned(seen, method, neighbours=3, support_size=6).digest()
 
 
+def test_blocks_of_many_chunks_find_what_one_block_finds() -> None:
+    """Popular movies have nothing nearer than movies of a clique, whose own heaps are full of each other."""
+    chance = np.random.default_rng(5)
+    viewers = [chance.choice(400, 40, replace=False) for _ in range(200)]
+    for _ in range(30):
+        clique = chance.choice(viewers[chance.integers(200)], 10, replace=False)
+        viewers += [clique] * 8
+    users = np.concatenate(viewers)
+    movies = np.repeat(np.arange(len(viewers)), [len(one) for one in viewers])
+    parameters = SimilarityParameters(method="cosine", neighbours=5)
+    whole = neighbours(users, movies, parameters, n_threads=1)
+    for movies_of_a_block in (90, 150, 333):
+        cut = neighbours(users, movies, parameters, n_threads=1, work_bytes=movies_of_a_block * (5 + 1) * 16)
+        assert cut.digest() == whole.digest()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkerboard_falls_into_its_two_colours(method: Method) -> None:
     board = [(user, movie) for user in range(40) for movie in range(20) if (user + movie) % 2 == 0]

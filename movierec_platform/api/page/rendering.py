@@ -12,11 +12,12 @@ from urllib.parse import urlencode
 from zlib import crc32
 
 import orjson
-from flask import Response, g, request
+from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from movierec_platform import api
 from movierec_platform.api.access import KEY_COOKIE
+from movierec_platform.api.observed import request_id
 from movierec_platform.api.page.texts import LANGUAGES, NAMES, TEXTS, Language, text
 
 LANGUAGE_COOKIE, THEME_COOKIE = "movierec_lang", "movierec_theme"
@@ -77,7 +78,7 @@ def show_problem(response: Response) -> Response:
         status=response.status_code,
         slug=str(said["type"]).rpartition("/")[2],
         detail=said["detail"],
-        request_id=g.get("request_id"),
+        request_id=request_id(),
         known_problems=_KNOWN_PROBLEMS,
     )
     kept = [(name, value) for name, value in response.headers if name not in ("Content-Type", "Content-Length")]

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from movierec_platform.defs.batch.resources import GraphResource, LakeResource
-from movierec_platform.defs.batch.similarity_plots import metrics_table, plots
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.errors import CheckFailed
 from movierec_platform.services.footprint import peak_memory_bytes
-from movierec_platform.services.judge import JudgePolicy, judge_newest
 from movierec_platform.services.publish import drop_old_versions, publishing
 from movierec_platform.services.versions import evaluations, learned_of
 
@@ -32,6 +30,10 @@ def similarity_evaluation(
     context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource, graph: GraphResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """One row per version: its last test beside the version that readers had then, and the gate's verdict on it."""
+    # Compiled code, which the other runs need not wait for.
+    from movierec_platform.defs.batch.similarity_plots import metrics_table, plots
+    from movierec_platform.services.judge import JudgePolicy, judge_newest
+
     started, cpu_s = time.monotonic(), time.process_time()
     defaults, opened = settings.current(), lake.open()
     with graph.open() as opened_graph:
