@@ -1,4 +1,4 @@
-"""What is seen of each request: an id, a line in the log, a count. As WSGI: as hooks of Flask it costs several times more."""
+"""What is seen of a request: an id, a line in the log, a count. As WSGI, for hooks of Flask cost several times more."""
 
 import logging
 import random
