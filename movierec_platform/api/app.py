@@ -139,6 +139,7 @@ def create_app(settings: Settings) -> OpenAPI:
     for routes in resources:
         document.describe(app, routes)
     answer_errors(app)
+    door.show_the_lost(app)
     observe(app, metrics.answered)
     guard_browsers(app, settings)
     _admit(app, settings, services.verifier, {routes.name: routes.scope for routes in resources})

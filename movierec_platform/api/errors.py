@@ -59,7 +59,7 @@ def answer_errors(app: Flask) -> None:
     app.register_error_handler(TooLarge, lambda error: problem(413, "event-too-large", str(error)))
     app.register_error_handler(NotPublished, _not_published)
     app.register_error_handler(Transient, _dependency_down)
-    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(HTTPException, of_http_exception)
     app.register_error_handler(500, _defect)
 
 
@@ -109,7 +109,7 @@ _DOWN: Mapping[type[Transient], tuple[str, str]] = {
 }
 
 
-def _http_exception(error: HTTPException) -> Response:
+def of_http_exception(error: HTTPException) -> Response:
     """What Flask itself refuses: an unknown path, a method that the path does not have."""
     status = error.code or 500
     headers = {name: value for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")}

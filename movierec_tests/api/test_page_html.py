@@ -105,6 +105,15 @@ def test_nobody_is_sent_to_another_site(idle_client, where):
     assert idle_client.post("/preferences", data={"lang": "es", "next": where}).location == "/"
 
 
+def test_an_address_that_nothing_has_is_a_page_in_a_browser_and_a_problem_elsewhere(idle_client):
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language": "es"}
+    shown = idle_client.get("/nothing", headers=browser)
+    assert (shown.status_code, shown.mimetype, "Aquí no hay tal cosa" in shown.text) == (404, "text/html", True)
+    for accepted in ("*/*", "application/json"):
+        told = idle_client.get("/nothing", headers={"Accept": accepted})
+        assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+
+
 def test_an_empty_stack_says_how_to_fill_it(empty_platform):
     app = create_app(empty_platform.settings.model_copy(update={"snapshot_poll_s": 3600.0}))
     try:

@@ -7,13 +7,14 @@ when it is used, as with any other way to give it.
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from flask import Response, redirect, request
+from flask import Flask, Response, redirect, request
 from pydantic import Field, StringConstraints
+from werkzeug.exceptions import HTTPException
 
 from movierec_platform.api.access import KEY_COOKIE
 from movierec_platform.api.arguments import Path, Query, read_query
-from movierec_platform.api.errors import Problem
-from movierec_platform.api.page.rendering import LANGUAGE_COOKIE, THEME_COOKIE, asset, show_problem
+from movierec_platform.api.errors import Problem, of_http_exception
+from movierec_platform.api.page.rendering import LANGUAGE_COOKIE, PROBLEM, THEME_COOKIE, asset, show_problem
 from movierec_platform.api.page.texts import Language
 from movierec_platform.api.routes import Routes
 
@@ -41,6 +42,16 @@ class KeyForm(Query):
         "", title="a key", description="mrk_..."
     )
     next: str = "/"
+
+
+def show_the_lost(app: Flask) -> None:
+    """From now on whoever opens an address that nothing has in a browser sees a page; programs are told as before."""
+
+    @app.errorhandler(404)
+    def lost(error: HTTPException) -> Response:
+        told = of_http_exception(error)
+        reads_pages = request.accept_mimetypes.best_match([PROBLEM, "text/html"]) == "text/html"
+        return show_problem(told) if reads_pages else told
 
 
 def blueprint() -> Routes:
