@@ -53,7 +53,9 @@ def neighbours(
         sort_best_first(best)
     if parameters.method == "rp3beta":
         best = walk_scores(best, seen.position, seen.viewers, parameters)
-    return edges_of(seen.movie_ids, seen.position, best)
+    movie_ids, position = seen.movie_ids, seen.position
+    del seen  # whose memory the edges may take
+    return edges_of(movie_ids, position, best)
 
 
 def _cores() -> int:

@@ -71,14 +71,14 @@ def seen_matrix(users: Ints, movies: Ints) -> Seen:
         raise ValueError(f"users and movies must pair up, got {len(users)} and {len(movies)}")
     user_ids, movie_ids = (pd.Index(np.sort(pd.unique(np.asarray(ids, np.int64)))) for ids in (users, movies))
     row = _positions(user_ids, users)
-    user_starts = starts_of(np.bincount(row, minlength=len(user_ids)))
+    user_starts = starts_of(_counts(row, len(user_ids)))
     mixed = np.empty(len(row), np.uint32)
     free = user_starts[:-1].copy()
     for start in range(0, len(row), ROWS_AT_ONCE):
         stop = start + ROWS_AT_ONCE
         _fill(row[start:stop], _positions(movie_ids, movies[start:stop]), free, mixed)
     del row
-    repeated_starts = starts_of(np.bincount(mixed, minlength=len(movie_ids)))
+    repeated_starts = starts_of(_counts(mixed, len(movie_ids)))
     movie_users = np.empty(len(mixed), np.int32)
     _transpose(user_starts, mixed, repeated_starts[:-1].copy(), movie_users)
     movie_starts = np.zeros(len(movie_ids) + 1, np.int64)
@@ -86,7 +86,7 @@ def seen_matrix(users: Ints, movies: Ints) -> Seen:
 
     viewers = np.diff(movie_starts)
     position = most_seen_first(viewers)
-    user_starts = starts_of(np.bincount(movie_users, minlength=len(user_ids)))
+    user_starts = starts_of(_counts(movie_users, len(user_ids)))
     user_movies, before = mixed[: len(movie_users)], np.empty(len(movie_users), np.int32)
     _number(movie_starts, movie_users, position, user_starts, user_movies, before)
     return Seen(
@@ -105,6 +105,14 @@ def _positions(ids: "pd.Index[Any]", values: Ints) -> Int32s:
     for start in range(0, len(values), ROWS_AT_ONCE):
         found[start : start + ROWS_AT_ONCE] = ids.get_indexer(pd.Index(values[start : start + ROWS_AT_ONCE]))
     return found
+
+
+def _counts(values: "Int32s | Uint32s", n: int) -> Ints:
+    """How often each of 0, ..., n - 1 is among the values, some at a time: numpy counts a copy of 8 bytes a value."""
+    counts = np.zeros(n, np.int64)
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        counts += np.bincount(values[start : start + ROWS_AT_ONCE], minlength=n)
+    return counts
 
 
 def starts_of(counts: Ints) -> Ints:
