@@ -6,10 +6,11 @@ else from the default here.
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -289,10 +290,35 @@ def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
 
     Raises UsageError for a value that the two would read differently.
     """
-    lines = [f"{name}={_quoted(name, text)}\n" for name, text in variables.items()]
+    _write_lines(path, [f"{name}={_quoted(name, text)}" for name, text in variables.items()])
+
+
+def merge_env_file(path: Path, variables: Mapping[str, str], force: bool = False) -> None:
+    """The file has these variables, in their places where it had them, and all else that it had; as `write_env_file`.
+
+    Raises UsageError, and leaves the file as it is, if it gives one of them another value that is not empty; `force`
+    replaces that.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    held = dotenv_values(path, interpolate=False, encoding="utf-8") if lines else {}
+    differing = [name for name, text in variables.items() if held.get(name) not in (None, "", text)]
+    if differing and not force:
+        raise UsageError(
+            f"{path} has other values of {', '.join(differing)} and was left as it is: --force replaces them, "
+            "--env-file writes to another file"
+        )
+    left = {name: f"{name}={_quoted(name, text)}" for name, text in variables.items()}
+    merged = []
+    for line in lines:
+        name = line.removeprefix("export ").partition("=")[0].strip()
+        merged.append(left.pop(name, line) if name in variables else line)
+    _write_lines(path, [*merged, *left.values()])
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.writelines(lines)
+        file.writelines(f"{line}\n" for line in lines)
     fresh.replace(path)
 
 

@@ -12,6 +12,7 @@
     │   ├── CheckFailed        a check ran and its answer is no                         (CLI exit 1)
     │   │   ├── NobodyToTest       no user has both a history and something later to compare with
     │   │   └── PromotionRefused   rows that failed a blocking check stay out of the lake's tables
+    │   ├── StackFailed        CloudFormation could not make or change what it was asked to
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
     │   ├── LeaseHeld          another process holds the lease
     │   └── LeaseLost          the lease is not this process's any more: it must not go on
@@ -25,7 +26,8 @@
         ├── StateUnavailable
         ├── SparkUnavailable
         ├── ServerFailed       a server of the local stack died or did not become ready
-        └── DagsterUnavailable
+        ├── DagsterUnavailable
+        └── CloudFormationUnavailable
 """
 
 from collections.abc import Sequence
@@ -77,6 +79,10 @@ class PromotionRefused(CheckFailed):
 
 class NobodyToTest(CheckFailed):
     """An evaluation's split leaves no user with both a history and something to compare recommendations with."""
+
+
+class StackFailed(Terminal):
+    """CloudFormation could not make or change what it was asked to, and says why."""
 
 
 class NotPublished(Terminal):
@@ -133,3 +139,7 @@ class ServerFailed(Transient):
 
 class DagsterUnavailable(Transient):
     """Dagster's webserver does not answer."""
+
+
+class CloudFormationUnavailable(Transient):
+    """CloudFormation does not answer."""

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from movierec_platform.config import Settings
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
@@ -27,6 +28,12 @@ def sqs_client(settings: Settings) -> "SQSClient":
 def s3_client(settings: Settings) -> "S3Client":
     """A client of S3; an emulator is addressed by path, as it has no host name a bucket."""
     client: S3Client = _client("s3", *_place(settings))
+    return client
+
+
+def cloudformation_client(settings: Settings) -> "CloudFormationClient":
+    """A client of CloudFormation, which no emulator has that this project uses."""
+    client: CloudFormationClient = _client("cloudformation", *_place(settings))
     return client
 
 
@@ -68,7 +75,7 @@ def _place(settings: Settings) -> tuple[str | None, str, str | None, SecretStr |
 
 @lru_cache(maxsize=8)
 def _client(
-    service: Literal["sqs", "s3"],
+    service: Literal["sqs", "s3", "cloudformation"],
     endpoint_url: str | None,
     region: str,
     access_key_id: str | None,

@@ -13,6 +13,7 @@ dependency is down. Each command stands in the file of its group:
 * `recovery`: replay, rebuild graph.
 * `similarity`: similarity list, show, publish, rollback.
 * `evaluate`: evaluate, with --tune.
+* `infrastructure`: provision, destroy.
 * `serve`: serve api, metrics.
 
 `invocation` is what commands are given (options that they share, their settings, who calls), `printing` where and how

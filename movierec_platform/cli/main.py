@@ -10,6 +10,7 @@ from movierec_platform import __version__
 from movierec_platform.cli import (
     batch,
     evaluate,
+    infrastructure,
     keys,
     parity,
     quarantine,
@@ -50,6 +51,8 @@ app.command()(parity.verify)
 app.command()(parity.repair)
 app.command()(recovery.replay)
 app.command()(evaluate.evaluate)
+app.command()(infrastructure.provision)
+app.command()(infrastructure.destroy)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(stack.test)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(keys.app, name="keys")

@@ -19,6 +19,7 @@ from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
 from movierec_platform.errors import MovierecError, ServerFailed, Transient
+from movierec_platform.infrastructure.env_file import ADDRESSES, EMULATOR_CREDENTIALS
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.local.dagster import (
@@ -333,26 +334,12 @@ class Stack:
 
 
 STACK_VARIABLES = (
+    *ADDRESSES,
     "MOVIEREC_HOME",
-    "MOVIEREC_API_URL",
-    "MOVIEREC_METRICS_URL",
-    "DAGSTER_URL",
     "DAGSTER_HOME",
-    "NEO4J_URI",
-    "NEO4J_USER",
-    "NEO4J_PASSWORD",
-    "NEO4J_DATABASE",
     "MOVIEREC_GRAPH_HTTP_URL",
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
     "AWS_DEFAULT_REGION",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "MOVIEREC_BUCKET",
-    "MOVIEREC_RAW_QUEUE_URL",
-    "MOVIEREC_CLEAN_QUEUE_URL",
-    "MOVIEREC_DLQ_URL",
-    "MOVIEREC_STATE_URL",
+    *EMULATOR_CREDENTIALS,
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from movierec_platform.config import STACK_ENV, Settings, load_settings, variables_of, write_env_file
+from movierec_platform.config import STACK_ENV, Settings, load_settings, merge_env_file, variables_of, write_env_file
 from movierec_platform.errors import UsageError
 
 
@@ -49,3 +49,25 @@ def test_what_they_would_read_differently_is_refused(tmp_path: Path, text: str) 
     with pytest.raises(UsageError, match="NEO4J_PASSWORD"):
         write_env_file(tmp_path / "env", {"NEO4J_PASSWORD": text})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merged_file_keeps_what_else_was_in_it(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    merge_env_file(path, {"A": "1"})
+    assert path.read_text() == "A='1'\n"
+    path.write_text("# mine\nexport A=\nB = 2\n\nC=3\n")
+    path.chmod(0o644)
+    merge_env_file(path, {"A": "x y", "B": "2", "D": "4"})
+    assert path.read_text() == "# mine\nA='x y'\nB='2'\n\nC=3\nD='4'\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_merge_changes_no_value_unless_forced(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A='1' # one\nB=2\n")
+    merge_env_file(path, {"A": "1"})
+    with pytest.raises(UsageError, match="other values of B and was left as it is"):
+        merge_env_file(path, {"A": "1", "B": "3"})
+    assert "B=2" in path.read_text()
+    merge_env_file(path, {"B": "3"}, force=True)
+    assert "B='3'" in path.read_text()
