@@ -6,17 +6,22 @@ access block) is checked by cfn-lint, the lifecycle by comparison too.
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from cfnlint.api import lint_file
 from cfnlint.config import ManualArgs
 from cfnlint.decode.cfn_yaml import load
 from moto import mock_aws
+from moto.core import set_initial_no_auth_action_count
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from movierec_platform.adapters.aws import _client, cloudformation_client, s3_client, sqs_client
@@ -139,6 +144,61 @@ def test_provision_makes_the_stack_and_writes_where_it_is(aws: Settings) -> None
     assert "opens-nothing" not in Path(".env").read_text()
     read = load_settings()
     assert sqs_client(aws).get_queue_url(QueueName="movierec-raw")["QueueUrl"] == read.raw_queue_url
+
+
+def test_each_policy_allows_what_its_process_does_and_no_more(aws: Settings) -> None:
+    # moto asks for rights by the name of the call: a batch of messages, and HeadBucket, have others at AWS.
+    run("provision")
+    made, iam = load_settings(), boto3.client("iam")
+    stack = cloudformation_client(aws).list_stack_resources(StackName="movierec")["StackResourceSummaries"]
+    arns = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in stack}
+    may = {
+        "Api": {"put raw", "get lake", "list", "send raw", "depth raw", "depth clean", "depth dlq"},
+        "Stream": {"put raw", "put dagster", "send clean", "send dlq"}
+        | {f"{act} {name}" for name in QUEUES for act in ("receive", "delete", "depth")},
+        "Batch": {"list", "get raw", "get lake", "put lake", "delete lake", "put dagster"},
+        "Watch": {"list", "get dagster", "get lake", "depth raw", "depth clean", "depth dlq"},
+    }
+    found: dict[str, set[str]] = {name: set() for name in may}
+    for name, allowed in found.items():
+        iam.create_user(UserName=name)
+        iam.attach_user_policy(UserName=name, PolicyArn=arns[f"{name}Policy"])
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        credentials = {
+            "aws_access_key_id": key["AccessKeyId"],
+            "aws_secret_access_key": SecretStr(key["SecretAccessKey"]),
+        }
+        theirs = made.model_copy(update=credentials)
+        allowed.update(what for what, call in calls_of(theirs).items() if is_allowed(call))
+    assert found == may
+
+
+def calls_of(settings: Settings) -> dict[str, Callable[[], Any]]:
+    """What processes do with the bucket and the queues, and what none of them should."""
+    s3, sqs = s3_client(settings), sqs_client(settings)
+    bucket = settings.bucket
+    calls: dict[str, Callable[[], Any]] = {"list": lambda: s3.list_objects_v2(Bucket=bucket)}
+    for part in ("raw", "lake", "dagster", "other"):
+        calls[f"put {part}"] = partial(s3.put_object, Bucket=bucket, Key=f"{part}/1", Body=b"1")
+        calls[f"get {part}"] = partial(s3.get_object, Bucket=bucket, Key=f"{part}/1")
+        calls[f"delete {part}"] = partial(s3.delete_object, Bucket=bucket, Key=f"{part}/2")
+    for name, url in zip(QUEUES, (settings.raw_queue_url, settings.clean_queue_url, settings.dlq_url), strict=True):
+        calls[f"send {name}"] = partial(sqs.send_message, QueueUrl=url, MessageBody="1")
+        calls[f"receive {name}"] = partial(sqs.receive_message, QueueUrl=url)
+        calls[f"delete {name}"] = partial(sqs.delete_message, QueueUrl=url, ReceiptHandle="none")
+        calls[f"depth {name}"] = partial(sqs.get_queue_attributes, QueueUrl=url)
+        calls[f"purge {name}"] = partial(sqs.purge_queue, QueueUrl=url)
+    return calls
+
+
+@set_initial_no_auth_action_count(0)
+def is_allowed(call: Callable[[], Any]) -> bool:
+    """Whether it was refused for nothing but want of rights."""
+    try:
+        call()
+    except ClientError as error:
+        return error.response["Error"]["Code"] not in ("AccessDenied", "403")
+    return True
 
 
 def test_provision_again_changes_nothing_or_what_was_asked_for(aws: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
