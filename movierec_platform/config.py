@@ -58,7 +58,9 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         "", description="requests that a key, or else an address, may make of an API process: 50/second;2000/minute"
     )
-    metrics_host: str = Field("127.0.0.1", description="address that the metrics exporter listens on")
+    metrics_host: str = Field(
+        "127.0.0.1", description="address that the metrics exporter listens on; where others reach it, it needs a key"
+    )
     metrics_port: int = Field(8000, ge=0, le=65535, description="port of the Prometheus exporter")
     dagster_port: int = Field(3000, ge=0, le=65535, description="port of Dagster's webserver")
     bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the embedded graph")

@@ -40,6 +40,17 @@ Filter = tuple[str, str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """How big a table is."""
+
+    rows: int
+    bytes: int
+    """Of the files that the table is now: earlier versions are not counted."""
+    partitions: int
+    """1 where it is not partitioned."""
+
+
+@dataclass(frozen=True, slots=True)
 class Staged:
     """Rows that are written beside a table and not yet in it."""
 
@@ -233,6 +244,15 @@ class Lake:
     def rows(self, table: str) -> int:
         """How many rows the table has; 0 if nobody has written it."""
         return sum(one["num_records"] for one in self._added(table))
+
+    def size(self, table: str) -> Size | None:
+        """How big the table is by its log, without reading a row; None if nobody has written it."""
+        if not self.exists(table):
+            return None
+        added = self._added(table)
+        partitions = {tuple(value for name, value in one.items() if name.startswith("partition.")) for one in added}
+        total = sum(one["size_bytes"] for one in added)
+        return Size(sum(one["num_records"] for one in added), total, len(partitions))
 
     def drop_partitions(self, table: str, column: str, values: Collection[str]) -> None:
         """The table has no rows with these values in its partition column."""

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from movierec_platform.adapters.queues import QueueName
 from movierec_platform.config import Settings
 from movierec_platform.domain.drains import FREE, LeaseView
 from movierec_platform.errors import LeaseHeld, LeaseLost
@@ -84,6 +85,11 @@ class FileLease:
         if not released_at:
             return LeaseView(None, last_work_s, lost_by=owner or None)
         return LeaseView(None, last_work_s, released_by=owner, released_at_s=float(released_at))
+
+
+def slots_of(settings: Settings, queue: QueueName) -> int:
+    """How many drain runs of this queue go side by side: the graph has one writer, and so has the quarantine."""
+    return settings.gate_slots if queue == "raw" else 1
 
 
 def open_lease(settings: Settings, queue: str, slot: int) -> Lease:

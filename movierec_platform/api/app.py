@@ -30,9 +30,9 @@ from movierec_platform.domain.keys import Scope
 from movierec_platform.services.histories import Histories
 from movierec_platform.services.keys import Keys, Verifier
 from movierec_platform.services.land import Lander
-from movierec_platform.services.metrics import Questioner
 from movierec_platform.services.movies import Movies
 from movierec_platform.services.operations import Operations
+from movierec_platform.services.questioner import Questioner
 from movierec_platform.services.recommend import Recommender
 from movierec_platform.services.redrive import Redrive
 

@@ -7,7 +7,7 @@ from flask import Response
 
 from movierec_platform.api.routes import Routes, answer
 from movierec_platform.errors import MovierecError
-from movierec_platform.services.metrics import Questioner
+from movierec_platform.services.questioner import Questioner
 
 
 @dataclass(frozen=True, slots=True)

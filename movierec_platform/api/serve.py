@@ -45,7 +45,7 @@ def serve_api(settings: Settings) -> None:
     for an address that is busy, or that others reach while there is no key.
     """
     if settings.keys_required:
-        _check_keys(settings)
+        _check_keys(settings, settings.api_host)
     _check_address(settings.api_host, settings.api_port)
     server = Granian(
         "movierec_platform.api.app:create_app",
@@ -65,20 +65,21 @@ def serve_api(settings: Settings) -> None:
 
 
 def serve_exporter(settings: Settings) -> None:
-    """Serves `/metrics` for Prometheus until SIGTERM or SIGINT. Raises UsageError as `serve_api` does."""
-    if not is_loopback(settings.metrics_host):
-        raise UsageError(
-            f"{settings.metrics_host} is reachable from other machines and the exporter takes no keys: "
-            "listen on 127.0.0.1 or ::1"
-        )
+    """Serves `/metrics` for Prometheus until SIGTERM or SIGINT. Raises UsageError as `serve_api` does.
+
+    Where others reach it, a scrape needs a key with the scope `read`.
+    """
+    reached = not is_loopback(settings.metrics_host)
+    if reached:
+        _check_keys(settings, settings.metrics_host)
     _check_address(settings.metrics_host, settings.metrics_port)
     _leave_pandas_out()
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry, ProcessCollector
 
     from movierec_platform.adapters.graph import Graph
-    from movierec_platform.adapters.objects import open_objects
-    from movierec_platform.adapters.queues import Queues
     from movierec_platform.adapters.state import State
+    from movierec_platform.api.exporter import create_exporter, serve_until
+    from movierec_platform.services.keys import Verifier
     from movierec_platform.services.metrics import PlatformCollector
 
     log_json_lines()
@@ -88,11 +89,14 @@ def serve_exporter(settings: Settings) -> None:
     registry = CollectorRegistry()
     with Graph.open(settings, retry_s=1.0) as graph:
         state = cache(partial(State.open, settings))  # opened at a scrape: the exporter starts while Postgres is down
-        registry.register(PlatformCollector(state, Queues.open(settings), graph, open_objects(settings)))
-        server, thread = start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)
-        stop.wait()
-        server.shutdown()
-        thread.join()
+        collector = PlatformCollector(settings, graph, state)
+        registry.register(collector)
+        for _ in collector.collect():  # the first time takes longest: clients are made, tables are opened
+            pass
+        ProcessCollector(registry=registry)
+        verifier = Verifier(lambda: state().keys, settings.key_cache_s) if reached else None
+        serve_until(stop, create_exporter(registry, verifier), settings.metrics_host, settings.metrics_port)
+        collector.close()
 
 
 def _load(settings: Settings) -> "Flask":
@@ -148,7 +152,7 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _check_keys(settings: Settings) -> None:
+def _check_keys(settings: Settings, host: str) -> None:
     """Raises UsageError when nobody could come in, StateUnavailable when that cannot be seen."""
     from movierec_platform.adapters.state import State
     from movierec_platform.services.keys import Keys
@@ -160,8 +164,8 @@ def _check_keys(settings: Settings) -> None:
     finally:
         state.close()
     why, instead = "MOVIEREC_REQUIRE_KEYS is true", "unset it"
-    if not is_loopback(settings.api_host):
-        why, instead = f"{settings.api_host} is reachable from other machines", "listen on 127.0.0.1 or ::1"
+    if not is_loopback(host):
+        why, instead = f"{host} is reachable from other machines", "listen on 127.0.0.1 or ::1"
     raise UsageError(
         f"{why} and there is no active API key: make one with `movierec keys create NAME --scope read`, or {instead}"
     )

@@ -36,6 +36,7 @@ from movierec_platform.local.processes import family
 from movierec_platform.local.record import HomeLock, StackRecord
 from movierec_platform.local.server import Server
 from movierec_platform.local.web import ApiServer, MetricsServer
+from movierec_platform.services.note import note
 from movierec_platform.services.replay import note_drained, replay_after_unclean_stop
 
 NOTE_DRAINED_EVERY_S = 5.0
@@ -119,6 +120,7 @@ class Stack:
                 if len(recent) >= self.settings.stack_restarts:
                     raise ServerFailed(f"{ended.obituary()}\n{ended.last_lines()}")
                 report(ended.name, f"{ended.obituary()}; starting it again")
+                note(self.settings, {("movierec_server_restarts_total", (("server", ended.name),)): 1})
                 # From now on the queues may be empty because they were forgotten: nothing is noted until the replay.
                 self._replay_due = self._replay_due or ended is self.aws
                 threading.Thread(target=self._restart, args=(ended, report), daemon=True).start()

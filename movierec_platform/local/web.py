@@ -41,4 +41,4 @@ class MetricsServer(_WebServer):
     """The Prometheus exporter."""
 
     name = "metrics"
-    role, port_variable, probe = "metrics", "MOVIEREC_METRICS_PORT", "/metrics"
+    role, port_variable, probe = "metrics", "MOVIEREC_METRICS_PORT", "/health/live"

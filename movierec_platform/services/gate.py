@@ -1,5 +1,6 @@
 """Passes raw messages through the quality gate: accepted events to the clean queue, refused ones to the dlq queue."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from movierec_platform.domain.envelope import (
     unpack,
 )
 from movierec_platform.domain.events import Event
-from movierec_platform.domain.freshness import CounterKey
+from movierec_platform.domain.freshness import GATE, CounterKey, observe
 from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge_all, parse_json
 
 
@@ -39,22 +40,18 @@ class Gate:
         """
         clean: list[str] = []
         refused: list[str] = []
-        tallies: list[Tally] = []
-        events = 0
+        judged: list[tuple[Envelope, Counter[CounterKey]]] = []
         for message in messages:
             envelope = unpack(message.body) or self._land_bare(message)
             verdicts = _judge_all(envelope)
             clean += verdicts.accepted
             refused += verdicts.refused
-            if envelope.lines:
-                tallies.append(
-                    Tally("gate", envelope.raw_key, envelope.lines[0], envelope.received_at_ms, verdicts.counts)
-                )
-            events += len(envelope.events)
+            judged.append((envelope, verdicts.counts))
         self.queues.clean.send(clean)
         self.queues.dlq.send(refused)
-        self.state.add_once(tallies)
-        return events
+        passed_at_ms = time.time_ns() // 1_000_000
+        self.state.add_once(_tally(*one, passed_at_ms) for one in judged if one[0].lines)
+        return sum(len(envelope.events) for envelope, _ in judged)
 
     def _land_bare(self, message: Message) -> Envelope:
         """The events that another producer put on the queue, landed as the API would have; the same again next time."""
@@ -109,6 +106,12 @@ def _judge_all(envelope: Envelope) -> _Verdicts:
         refused=pack_rejections(Rejections(envelope.raw_key, envelope.received_at_ms, refused)),
         counts=counts,
     )
+
+
+def _tally(envelope: Envelope, counts: Counter[CounterKey], passed_at_ms: int) -> Tally:
+    """What a message that passed the gate then adds to the counters."""
+    counts.update(observe((passed_at_ms - envelope.received_at_ms) / 1000, len(envelope.events), GATE))
+    return Tally("gate", envelope.raw_key, envelope.lines[0], envelope.received_at_ms, counts)
 
 
 def _body(raw: object) -> str:

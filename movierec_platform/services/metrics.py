@@ -1,68 +1,62 @@
-"""What Prometheus reads of the whole platform, and which of its parts answer."""
+"""What Prometheus reads of the whole platform at a scrape; `exposition` has the names and what they mean."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import inf
-from typing import Any
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from movierec_platform.adapters.graph import Graph, Publication
-from movierec_platform.adapters.objects import ObjectStore
+from movierec_platform.adapters.lake import Lake, Size
+from movierec_platform.adapters.leases import open_lease, slots_of
+from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import QUEUE_NAMES, Depth, QueueName, Queues
 from movierec_platform.adapters.state import Drift, State
+from movierec_platform.config import Settings
 from movierec_platform.domain import freshness
+from movierec_platform.domain.drains import LeaseView
 from movierec_platform.domain.freshness import CounterKey
 from movierec_platform.domain.gate import REASON_CODES
-from movierec_platform.errors import MovierecError, Transient
+from movierec_platform.errors import MovierecError
+from movierec_platform.services.exposition import DURABLE, LABEL_VALUES, METRICS
+from movierec_platform.services.maintain import KEPT, REWRITTEN
+from movierec_platform.services.note import COMPACTED, NIGHTLY
+from movierec_platform.services.questioner import Kept, Questioner
+from movierec_platform.services.versions import Evaluated, evaluations
 
-ASK_TIMEOUT_S = 5.0
-"""Half of Prometheus's default scrape timeout."""
+POPULARITY, PUBLISHED = "popularity", "published, learned"
+"""Models of an evaluation, as `judge` names them."""
 
-Asked = Mapping[str, Callable[[], Any]]
-
-
-class Questioner:
-    """Asks the parts of the platform side by side; one that hangs costs `timeout_s`, never the others' answers."""
-
-    def __init__(self, parts: Asked, timeout_s: float = ASK_TIMEOUT_S) -> None:
-        self.parts = parts
-        self._timeout_s = timeout_s
-        # A thread for each: with a shared pool, questions that hang would in time take all of its threads.
-        self._askers = {name: ThreadPoolExecutor(1, thread_name_prefix=f"ask-{name}") for name in parts}
-
-    def ask(self) -> dict[str, Any]:
-        """Each part's answer, or the MovierecError that it raised; Transient when it took too long."""
-        asked = {name: self._askers[name].submit(_answer, question) for name, question in self.parts.items()}
-        _, late = wait(asked.values(), timeout=self._timeout_s)
-        for future in late:
-            future.cancel()
-        too_slow = Transient(f"no answer within {self._timeout_s:g} s")
-        return {name: too_slow if future in late else future.result() for name, future in asked.items()}
-
-    def close(self) -> None:
-        """No more questions; one in flight is not waited for."""
-        for asker in self._askers.values():
-            asker.shutdown(wait=False, cancel_futures=True)
+Sample = tuple[tuple[str, ...], float]
+"""(values of the labels, value)"""
 
 
 class PlatformCollector(Collector):
-    """Durable counters, what is in quarantine, queue depths and the published version's age, read at each scrape.
+    """What the durable counters, the queues, the graph, the lake and the leases tell, read at each scrape.
 
-    A part that is down yields `movierec_<part>_up 0` and none of its figures; the scrape succeeds.
+    A part that is down yields `movierec_part_up` 0 and none of its figures; the scrape succeeds.
     """
 
-    def __init__(self, state: Callable[[], State], queues: Queues, graph: Graph, objects: ObjectStore) -> None:
+    def __init__(self, settings: Settings, graph: Graph, state: Callable[[], State]) -> None:
+        """`state` opens the state database, or has it; it is called at each scrape."""
+        queues, objects, lake = Queues.open(settings), open_objects(settings), Lake(settings)
+        leases = {
+            (name, str(slot)): open_lease(settings, name, slot)
+            for name in QUEUE_NAMES
+            for slot in range(slots_of(settings, name))
+        }
         self._questioner = Questioner(
             {
                 "state": lambda: state_figures(state()),
                 "queues": lambda: {name: queues.named(name).depth() for name in QUEUE_NAMES},
                 "graph": graph.publication,
                 "objects": objects.ping,
+                "lake": Kept(lambda: lake_figures(lake)),
+                "leases": lambda: {slot: lease.view() for slot, lease in leases.items()},
             }
         )
         self._empty_at_s = dict.fromkeys(QUEUE_NAMES, time.time())
@@ -73,111 +67,180 @@ class PlatformCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         answers = self._questioner.ask()
-        for part, answer in answers.items():
-            yield _gauge(
-                f"movierec_{part}_up", f"1 when the {part} answer", float(not isinstance(answer, MovierecError))
-            )
+        ups = [((part,), float(not isinstance(answer, MovierecError))) for part, answer in answers.items()]
+        yield _gauge("movierec_part_up", ups)
+        publication: Publication | None = None
         if isinstance(answers["graph"], Publication):
-            yield _age(answers["graph"], time.time())
+            publication = answers["graph"]
+            yield from _publication(publication, time.time())
         if isinstance(answers["queues"], dict):
             yield _depths(answers["queues"])
         if isinstance(answers["state"], StateFigures):
-            yield from _counters(answers["state"].counters)
-            yield _freshness(answers["state"].counters)
-            yield _held(answers["state"].held)
-            if answers["state"].drift:
-                yield from _drift(answers["state"].drift)
+            yield from _state(answers["state"])
+        if isinstance(answers["leases"], dict):
+            yield from _leases(answers["leases"])
+        if isinstance(answers["lake"], LakeFigures):
+            yield from _tables(answers["lake"].sizes)
+            yield from _quality(answers["lake"].evaluations, publication)
         if isinstance(answers["queues"], dict) and isinstance(answers["state"], StateFigures):
             yield self._lags(answers["queues"], answers["state"].worked_until_ms)
+
+    def close(self) -> None:
+        """Nobody is asked any more."""
+        self._questioner.close()
 
     def _lags(self, depths: Mapping[QueueName, Depth], worked_until_ms: Mapping[QueueName, int | None]) -> Metric:
         """SQS does not tell a message's age but to its receiver: so at most since the queue was last seen empty, and
         since the latest event that was taken out of it was received."""
-        meaning = "since the oldest event that waits in the queue was received, at most; 0 when none waits"
-        metric = GaugeMetricFamily("movierec_queue_oldest_event_age_seconds", meaning, labels=["queue"])
         now_s = time.time()
+        ages = []
         for name, depth in depths.items():
             if not depth.total:
                 self._empty_at_s[name] = now_s
             since_s = max(self._empty_at_s[name], (worked_until_ms.get(name) or 0) / 1000)
-            metric.add_metric([name], max(now_s - since_s, 0.0))
-        return metric
+            ages.append(((name,), max(now_s - since_s, 0.0)))
+        return _gauge("movierec_queue_oldest_event_age_seconds", ages)
 
 
 @dataclass(frozen=True, slots=True)
 class StateFigures:
-    """What the state database tells."""
+    """What the state database tells. Times are epoch ms."""
 
     counters: Mapping[CounterKey, float]
     held: Mapping[str, int]
     worked_until_ms: Mapping[QueueName, int | None]
     drift: Drift | None
+    compacted_at_ms: int | None
+    nightly_at_ms: int | None
 
 
 def state_figures(state: State) -> StateFigures:
     """All of it that is shown."""
     stages: dict[QueueName, str] = {"raw": "gate", "clean": "graph"}
-    worked_until_ms = {queue: state.worked_until_ms(stage) for queue, stage in stages.items()}
-    return StateFigures(state.counters(), state.quarantine.by_reason(), worked_until_ms, state.drift())
+    return StateFigures(
+        counters=state.counters(),
+        held=state.quarantine.by_reason(),
+        worked_until_ms={queue: state.worked_until_ms(stage) for queue, stage in stages.items()},
+        drift=state.drift(),
+        compacted_at_ms=state.marked(COMPACTED),
+        nightly_at_ms=state.marked(NIGHTLY),
+    )
 
 
-def _answer(question: Callable[[], Any]) -> Any:
-    try:
-        return question()
-    except MovierecError as error:
-        return error
+@dataclass(frozen=True, slots=True)
+class LakeFigures:
+    """What the lake tells without its rows: the size of each table that there is, and how the versions were judged."""
+
+    sizes: Mapping[str, Size]
+    evaluations: Sequence[Evaluated]
+    """The newest version last."""
 
 
-def _gauge(name: str, meaning: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, meaning, value=value)
+def lake_figures(lake: Lake) -> LakeFigures:
+    """All of it that is shown."""
+    sizes = {table: lake.size(table) for table in sorted({*REWRITTEN, *KEPT})}
+    return LakeFigures({table: size for table, size in sizes.items() if size is not None}, evaluations(lake))
 
 
-def _age(publication: Publication, now_s: float) -> Metric:
+def quality(judged: Sequence[Evaluated], published: str) -> dict[str, float]:
+    """NDCG@10 by model: `when_published`, and `published` and `popularity` in the latest test of that version.
+
+    Every night the published version is tested beside the newest, on ratings that it did not know.
+    """
+    found: dict[str, float] = {}
+    for one in sorted(judged, key=lambda one: one.evaluated_at_ms):
+        own = one.version == published
+        ndcg = one.ndcg if own else _ndcg(one, PUBLISHED) if one.published == published else None
+        popularity = _ndcg(one, POPULARITY)
+        if ndcg is not None and popularity is not None:
+            found |= {"published": ndcg, "popularity": popularity}
+            if own:
+                found["when_published"] = ndcg
+    return found
+
+
+def _ndcg(evaluated: Evaluated, model: str) -> float | None:
+    value: float | None = evaluated.models.get(model, {}).get("ndcg", {}).get("value")
+    return value
+
+
+def _state(figures: StateFigures) -> Iterable[Metric]:
+    yield from _counters(figures.counters)
+    for name in freshness.DURATIONS:
+        yield _duration(name, figures.counters)
+    held = [((code,), float(figures.held.get(code, 0))) for code in sorted(REASON_CODES)]
+    yield _gauge("movierec_quarantine_held_events", held)
+    for name, at_ms in (("compaction", figures.compacted_at_ms), ("nightly", figures.nightly_at_ms)):
+        yield _gauge(f"movierec_{name}_timestamp_seconds", [((), (at_ms or 0) / 1000)])
+    if figures.drift:
+        yield _gauge("movierec_parity_drift_pairs", [((), figures.drift.pairs)])
+        yield _gauge("movierec_parity_checked_timestamp_seconds", [((), figures.drift.compared_at_ms / 1000)])
+
+
+def _publication(publication: Publication, now_s: float) -> Iterable[Metric]:
+    yield _gauge("movierec_similarity_info", [((publication.version,), 1.0)])
     age_s = now_s - publication.published_at_ms / 1000
-    return _gauge("movierec_published_similarity_age_seconds", "since the similarity in use was published", age_s)
+    yield _gauge("movierec_published_similarity_age_seconds", [((), age_s)])
 
 
 def _depths(depths: Mapping[QueueName, Depth]) -> Metric:
-    metric = GaugeMetricFamily("movierec_queue_messages", "messages in an SQS queue, about", labels=["queue", "state"])
-    for name, depth in depths.items():
-        for state in ("visible", "in_flight", "delayed"):
-            metric.add_metric([name, state], getattr(depth, state))
+    states = LABEL_VALUES["state"]
+    samples = [((name, state), getattr(depth, state)) for name, depth in depths.items() for state in states]
+    return _gauge("movierec_queue_messages", samples)
+
+
+def _leases(views: Mapping[tuple[str, str], LeaseView]) -> Iterable[Metric]:
+    held = [(slot, float(view.holder is not None)) for slot, view in views.items()]
+    yield _gauge("movierec_drain_lease_held", held)
+    worked = [(slot, view.last_work_s or 0.0) for slot, view in views.items()]
+    yield _gauge("movierec_drain_work_timestamp_seconds", worked)
+
+
+def _tables(sizes: Mapping[str, Size]) -> Iterable[Metric]:
+    for what in ("rows", "bytes", "partitions"):
+        yield _gauge(f"movierec_lake_{what}", [((table,), float(getattr(size, what))) for table, size in sizes.items()])
+
+
+def _quality(judged: Sequence[Evaluated], publication: Publication | None) -> Iterable[Metric]:
+    meant = {"newest": judged[-1].version} if judged else {}
+    if publication is not None:
+        meant["published"] = publication.version
+        scores = quality(judged, publication.version)
+        yield _gauge("movierec_similarity_ndcg", [((model,), score) for model, score in scores.items()])
+    passed = {one.version: float(one.passed) for one in judged}
+    known = [((model,), passed[version]) for model, version in meant.items() if version in passed]
+    yield _gauge("movierec_similarity_passed", known)
+
+
+def _gauge(name: str, samples: Iterable[Sample]) -> Metric:
+    metric = GaugeMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+    for labels, value in samples:
+        metric.add_metric(labels, value)
     return metric
 
 
-def _held(by_reason: Mapping[str, int]) -> Metric:
-    metric = GaugeMetricFamily(
-        "movierec_quarantine_held_events", "refused events that are held, for people to look at", labels=["reason"]
-    )
-    for code in sorted(REASON_CODES):
-        metric.add_metric([code], by_reason.get(code, 0))
-    return metric
-
-
-def _drift(drift: Drift) -> Iterable[Metric]:
-    """How far the speed layer's graph was from the batch layer's lake."""
-    differ = "pairs that differed between graph and lake when they were last compared"
-    yield _gauge("movierec_parity_drift_pairs", differ, drift.pairs)
-    when = "when graph and lake were last compared, since the epoch"
-    yield _gauge("movierec_parity_checked_timestamp_seconds", when, drift.compared_at_ms / 1000)
-
-
-def _freshness(counters: Mapping[CounterKey, float]) -> Metric:
+def _duration(name: str, counters: Mapping[CounterKey, float]) -> Metric:
     """The histogram whose buckets are stored apart: Prometheus wants each to count all those below it too."""
     buckets, below = [], 0.0
-    for bound, count in freshness.bucket_counts(counters):
+    for bound, count in freshness.bucket_counts(counters, name):
         below += count
         buckets.append(("+Inf" if bound == inf else f"{bound:g}", below))
-    meaning = "from receiving an event to committing it in the graph"
-    total = counters.get((f"{freshness.NAME}_sum", ()), 0.0)
-    return HistogramMetricFamily(freshness.NAME, meaning, buckets=buckets, sum_value=total)
+    total = counters.get((f"{name}_sum", ()), 0.0)
+    return HistogramMetricFamily(name, METRICS[name].meaning, buckets=buckets, sum_value=total)
 
 
 def _counters(counters: Mapping[CounterKey, float]) -> Iterable[Metric]:
-    families: dict[str, Metric] = {}
-    for (name, labels), value in sorted(counters.items()):
-        if name.startswith(freshness.NAME):
+    """The durable counters, also those that nobody has counted yet: Prometheus sees no increase in a first value."""
+    for name, exposed in DURABLE.items():
+        if exposed.kind != "counter":
             continue
-        family = families.setdefault(name, CounterMetricFamily(name, "counted durably: survives every restart"))
-        family.add_sample(f"{family.name}_total", dict(labels), value)
-    return families.values()
+        values: dict[tuple[str, ...], float] = dict.fromkeys(
+            product(*(LABEL_VALUES[label] for label in exposed.labels)), 0.0
+        )
+        for (counted, labels), value in counters.items():
+            if counted == name:
+                values[tuple(dict(labels).get(label, "") for label in exposed.labels)] = value
+        family = CounterMetricFamily(name, exposed.meaning, labels=exposed.labels)
+        for label_values, value in values.items():
+            family.add_metric(label_values, value)
+        yield family

@@ -11,7 +11,8 @@ from movierec_platform.adapters.state import Drift, State
 from movierec_platform.config import Settings
 from movierec_platform.domain import freshness
 from movierec_platform.errors import MovierecError
-from movierec_platform.services.metrics import Questioner, state_figures
+from movierec_platform.services.metrics import state_figures
+from movierec_platform.services.questioner import Questioner
 from movierec_platform.services.versions import Evaluated, evaluations, publications
 
 

@@ -6,7 +6,7 @@ Three small tables. What they say of a version outlives its edges, of which the 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,10 @@ import pyarrow.dataset as ds
 
 from movierec_platform.adapters.graph import Publication
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.domain.similarity import Edges
 from movierec_platform.errors import NotFound
+
+if TYPE_CHECKING:
+    from movierec_platform.domain.similarity import Edges
 
 EDGES = "similarity"
 VERSIONS = "similarity_versions"
@@ -118,8 +120,11 @@ def edge_batches(lake: Lake, version: str) -> Iterator[pa.RecordBatch]:
     return lake.batches(EDGES, columns=EDGE, where=ds.field("version") == version)
 
 
-def edges_of(lake: Lake, version: str) -> Edges:
+def edges_of(lake: Lake, version: str) -> "Edges":
     """The edges of a version, as they were learned: by target, then by rank."""
+    # It brings numba, for which who only asks how the versions stand has no use.
+    from movierec_platform.domain.similarity import Edges
+
     rows = lake.read(EDGES, columns=EDGE, filters=[("version", "=", version)])
     rows = rows.sort_by([("target_id", "ascending"), ("rank", "ascending")])
     source, target, score, rank, support = (rows[name].to_numpy() for name in EDGE)

@@ -11,6 +11,7 @@ import pytest
 
 from movierec_platform.adapters.leases import FileLease
 from movierec_platform.adapters.queues import Queues
+from movierec_platform.adapters.state import State
 from movierec_platform.config import STACK_ENV, Settings, variables_of, write_env_file
 from movierec_platform.defs.stream.definitions import defs
 from movierec_platform.defs.stream.drains import quality_gate
@@ -120,6 +121,16 @@ def started_run(instance: dg.DagsterInstance, slot: int) -> str:
     return run.run_id
 
 
+def runs_counted(settings: Settings) -> dict[str, float]:
+    """The durable counters of the raw queue's drain runs: how many began, and ended by why."""
+    counted = [
+        (dict(labels), value)
+        for (name, labels), value in State.open(settings).counters().items()
+        if "drain_runs" in name
+    ]
+    return {labels.get("because", "started"): value for labels, value in counted if labels["queue"] == "raw"}
+
+
 def test_a_slot_with_an_active_run_is_left_alone_and_a_dead_one_is_replaced(instance, stream, fresh_settings) -> None:
     Queues.open(fresh_settings).raw.send([json.dumps(GOOD)])
     run_id = started_run(instance, 0)
@@ -134,6 +145,7 @@ def test_a_slot_with_an_active_run_is_left_alone_and_a_dead_one_is_replaced(inst
     result = tick(instance, eager, result.cursor)
     assert [request.tags[SLOT_TAG] for request in result.run_requests] == ["0", "1"]
     assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE
+    assert runs_counted(fresh_settings) == {"dead": 1}
 
 
 def test_in_slots_that_are_configured_no_more_only_dead_runs_are_ended(instance, fresh_settings) -> None:
@@ -155,6 +167,7 @@ def test_the_job_drains_the_queue_under_its_lease(instance, stream, fresh_settin
     assert result.success
     assert (queues.raw.depth().total, queues.clean.depth().total) == (0, 1)
     assert FileLease(fresh_settings.home / "leases", "raw", 1).view().released_by == result.run_id
+    assert runs_counted(fresh_settings) == {"started": 1, "idle": 1}
 
 
 def test_a_run_that_hangs_is_killed_and_says_where_it_hung() -> None:

@@ -19,6 +19,7 @@ import pytest
 from movierec_platform.adapters.aws import s3_client
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
+from movierec_platform.adapters.state import State
 from movierec_platform.config import STACK_ENV, Settings, variables_of, write_env_file
 from movierec_platform.defs.batch.events import events as events_asset
 from movierec_platform.defs.batch.jobs import compaction, lake_maintenance
@@ -27,6 +28,7 @@ from movierec_platform.defs.batch.sensors import stale_days_sensor
 from movierec_platform.domain.envelope import encode, raw_key, raw_object
 from movierec_platform.domain.event_checks import CHECKS, EventPolicy
 from movierec_platform.domain.events import Event
+from movierec_platform.domain.freshness import bucket_counts
 from movierec_platform.domain.gate import judge
 from movierec_platform.domain.landed import EVENTS
 from movierec_platform.errors import LakeUnavailable, ObjectStoreUnavailable, PromotionRefused, UsageError
@@ -365,7 +367,7 @@ def file_of(platform: Compaction, day: str) -> bytes:
     return platform.objects.get(f"lake/events/{path}")
 
 
-def test_a_failed_check_fails_the_run_but_not_the_other_days(platform: Compaction, batch: Batch) -> None:
+def test_a_failed_check_fails_the_run_but_not_the_other_days(platform: Compaction, batch: Batch, own: Settings) -> None:
     days = seven_days(platform)
     batch.run(days[0], days[4])
     before = platform.events(days[4])
@@ -373,7 +375,11 @@ def test_a_failed_check_fails_the_run_but_not_the_other_days(platform: Compactio
     platform.land(
         *({**GOOD, "event_id": name, "timestamp": AT_MS + 4 * DAY_MS} for name in ids), at_ms=AT_MS + 4 * DAY_MS
     )
+    compacted_at_ms = (state := State.open(own)).marked("compacted_at_ms")
+    assert compacted_at_ms is not None
     result = batch.run(days[4], days[6], raises=False)
+    assert state.marked("compacted_at_ms") == compacted_at_ms, "a run that fails is none"
+    assert sum(count for _, count in bucket_counts(state.counters(), "movierec_compaction_seconds")) == 1
     assert not result.success
     failed = [one.check_name for one in result.get_asset_check_evaluations() if not one.passed]
     assert failed == ["volume_against_trailing_median"]

@@ -258,7 +258,8 @@ def test_killed_in_every_way_it_comes_back_with_all_it_had(tmp_path: Path) -> No
         os.kill(killed, signal.SIGKILL)
         up.wait_for("metrics works again")
         assert up.pids["metrics"] != killed
-        assert requests.get(up.settings.metrics_url, timeout=10).status_code == 200
+        scraped = requests.get(up.settings.metrics_url, timeout=10).text
+        assert 'movierec_server_restarts_total{server="metrics"} 1.0' in scraped
 
         third = up.children()
         os.kill(up.pids["metrics"], signal.SIGKILL)

@@ -13,7 +13,6 @@ import pytest
 from prometheus_client import Metric
 from typer.testing import CliRunner
 
-from movierec_platform.adapters.objects import open_objects
 from movierec_platform.cli.main import app
 from movierec_platform.config import variables_of
 from movierec_platform.domain.differences import Difference, Edge
@@ -289,9 +288,7 @@ def test_verify_of_a_graph_that_is_away_is_exit_code_3(platform: Platform) -> No
 
 
 def gauges(platform: Platform) -> dict[str, float]:
-    collector = PlatformCollector(
-        lambda: platform.state, platform.queues, platform.graph, open_objects(platform.settings)
-    )
+    collector = PlatformCollector(platform.settings, platform.graph, lambda: platform.state)
     metrics: list[Metric] = [one for one in collector.collect() if one.name.startswith("movierec_parity_")]
     return {one.name: one.samples[0].value for one in metrics}
 

@@ -23,6 +23,7 @@ from movierec_platform.adapters import graph as graph_adapter
 from movierec_platform.adapters.graph import Graph, Publication
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.snapshot import SnapshotHolder
+from movierec_platform.adapters.state import State
 from movierec_platform.cli.invocation import actor
 from movierec_platform.cli.main import app
 from movierec_platform.cli.printing import out
@@ -434,6 +435,9 @@ def test_a_degraded_similarity_is_blocked_in_dagster_and_the_old_one_keeps_servi
     assets = dg.load_assets_from_modules([similarity, evaluation, graph_assets])
     chosen = ["movie_similarity", "similarity_evaluation", "similarity_graph"]
 
+    def noted() -> int | None:
+        return State.open(world.settings).marked("nightly_at_ms")
+
     def run(instance: dg.DagsterInstance, **parameters: Any) -> dg.ExecuteInProcessResult:
         config = {"ops": {"movie_similarity": {"config": parameters}}}
         return dg.materialize(
@@ -447,10 +451,12 @@ def test_a_degraded_similarity_is_blocked_in_dagster_and_the_old_one_keeps_servi
 
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(instance).success
-        good = world.graph.publication()
+        good, nightly_at_ms = world.graph.publication(), noted()
         holder = world.holder()
         holder.refresh()
         blocked = run(instance, neighbours=1)
+    assert nightly_at_ms is not None
+    assert noted() == nightly_at_ms, "a blocked similarity is no nightly that ended well"
     assert good is not None
     [check] = blocked.get_asset_check_evaluations()
     assert (check.check_name, check.passed, check.blocking) == ("publishable", False, True)

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from movierec_platform.adapters.state import State, Tally
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import StateUnavailable
+from movierec_platform.services.note import note, noted_run
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -78,3 +79,23 @@ def test_a_database_that_cannot_be_opened_is_unavailable_and_its_password_unsaid
     with pytest.raises(StateUnavailable) as refused:
         State.open(settings)
     assert "hunter2" not in f"{refused.value}{settings!r}"
+
+
+def test_how_a_drain_run_ended_is_counted(own: Settings) -> None:
+    with noted_run(own, "raw") as run:
+        run.ended = "max_runtime"
+    with pytest.raises(ZeroDivisionError), noted_run(own, "raw"):
+        raise ZeroDivisionError
+    with pytest.raises(KeyboardInterrupt), noted_run(own, "raw"):
+        raise KeyboardInterrupt
+    counted = {(name, *labels[1:]): value for (name, labels), value in State.open(own).counters().items()}
+    assert counted == {
+        ("movierec_drain_runs_started_total",): 3,
+        **{("movierec_drain_runs_ended_total", ("because", why)): 1 for why in ("max_runtime", "failed", "canceled")},
+    }
+
+
+def test_what_cannot_be_noted_fails_nothing_and_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "state.db").mkdir()
+    note(load_settings({"home": tmp_path}), {("landed", ()): 1})
+    assert "not counted: landed: the state database does not answer" in caplog.text

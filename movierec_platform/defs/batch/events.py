@@ -10,8 +10,10 @@ from movierec_platform.defs.batch.checks import check_results
 from movierec_platform.defs.batch.resources import LakeResource, ObjectStoreResource
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.event_checks import CHECKS, EventPolicy, findings_of_days
+from movierec_platform.domain.freshness import COMPACTION
 from movierec_platform.errors import PromotionRefused, Transient
 from movierec_platform.services.compact import compact_days
+from movierec_platform.services.note import COMPACTED, note_duration
 
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
 """Today is one of them: its partition is stale again with the next object, and is made again."""
@@ -55,8 +57,10 @@ def events(
         raise
     except Transient as away:
         raise dg.RetryRequested(max_retries=3, seconds_to_wait=30) from away
+    seconds = time.monotonic() - started
+    note_duration(settings.current(), COMPACTION, seconds, COMPACTED)
     for report in reports:
         context.add_asset_metadata(report.as_metadata(), partition_key=report.day)
     found = findings_of_days({report.day: report.findings for report in reports})
     yield from check_results("events", found, config.waive)
-    yield dg.MaterializeResult(metadata={"seconds": round(time.monotonic() - started, 3)})
+    yield dg.MaterializeResult(metadata={"seconds": round(seconds, 3)})

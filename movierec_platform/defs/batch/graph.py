@@ -8,6 +8,7 @@ from movierec_platform.defs.batch.resources import GraphResource, LakeResource
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.services.catalog import project_catalog
 from movierec_platform.services.import_ratings import import_ratings
+from movierec_platform.services.note import NIGHTLY, note
 from movierec_platform.services.publish import publish_newest, publishing
 from movierec_platform.services.verify import verify
 
@@ -78,6 +79,7 @@ def similarity_graph(
             why=f"published by the run {context.run.run_id}",
             progress=lambda done, total: context.log.info(f"{done} of {total} edges"),
         )
+    note(settings.current(), {}, NIGHTLY)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": published.edges,

@@ -10,6 +10,7 @@ import dagster as dg
 from movierec_platform.adapters.queues import Message, QueueName
 from movierec_platform.defs.stream.resources import StreamResource
 from movierec_platform.services.drain import drain
+from movierec_platform.services.note import noted_run
 
 STDERR = 2
 
@@ -75,7 +76,9 @@ def _drain(
     work: Callable[[Sequence[Message]], int],
 ) -> None:
     policy = stream.policy()
-    with killed_after(policy.max_runtime_s + policy.overlap_s + policy.grace_s):
+    longest_s = policy.max_runtime_s + policy.overlap_s + policy.grace_s
+    with noted_run(stream.current(), queue) as run, killed_after(longest_s):
         report = drain(stream.queues().named(queue), work, stream.lease(queue, slot), context.run_id, policy)
+        run.ended = report.left_because
     context.log.info("%d events in %d messages; left because: %s", report.events, report.messages, report.left_because)
     context.add_output_metadata(asdict(report))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from movierec_platform.adapters.leases import Lease, open_lease
+from movierec_platform.adapters.leases import Lease, open_lease, slots_of
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import QueueName, Queues
 from movierec_platform.adapters.state import State
@@ -22,8 +22,8 @@ class StreamResource(SettingsResource):
         return Queues.open(self.current())
 
     def slots(self, queue: QueueName) -> int:
-        """How many drain runs of this queue go side by side: the graph has one writer, and so has the quarantine."""
-        return self.current().gate_slots if queue == "raw" else 1
+        """How many drain runs of this queue go side by side."""
+        return slots_of(self.current(), queue)
 
     def lease(self, queue: QueueName, slot: int) -> Lease:
         return open_lease(self.current(), queue, slot)

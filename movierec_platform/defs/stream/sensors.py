@@ -10,6 +10,7 @@ from movierec_platform.adapters.queues import QueueName
 from movierec_platform.defs.stream.drains import graph_ingest, quality_gate, quarantine
 from movierec_platform.defs.stream.resources import StreamResource
 from movierec_platform.domain.drains import ActiveRun, Memory, Phase, plan, remember
+from movierec_platform.services.note import note_ending
 
 QUEUE_TAG = "movierec/queue"
 SLOT_TAG = "movierec/slot"
@@ -48,6 +49,7 @@ def queue_sensor(queue: QueueName, job: dg.JobDefinition, feeding: tuple[QueueNa
         decided = plan(waiting, runs, leases, slots, memory, policy)
         for run_id in decided.dead:
             _report_dead(context.instance, run_id)
+            note_ending(stream.current(), queue, "dead")
         generation = cursor.generation + 1 if decided.launch else cursor.generation
         return dg.SensorResult(
             run_requests=[

@@ -1,0 +1,69 @@
+"""The exporter: GET /metrics, what the platform tells at a scrape, and GET /health/live. Few ask it, and not often."""
+
+import socket
+import threading
+from functools import partial
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from flask import Blueprint, Flask, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from movierec_platform.api.access import require_keys
+from movierec_platform.api.errors import answer_errors
+from movierec_platform.services.keys import Verifier
+
+CLIENT_TIMEOUT_S = 10.0
+"""After which a client that says nothing, or does not take its answer, is cut off."""
+
+
+def create_exporter(registry: CollectorRegistry, verifier: Verifier | None) -> Flask:
+    """The application. With a verifier /metrics needs a key with the scope `read`; to be alive needs none."""
+    app = Flask("movierec_exporter", static_folder=None)
+    metrics, health = Blueprint("metrics", __name__), Blueprint("health", __name__)
+
+    @metrics.get("/metrics")
+    def exposition() -> Response:
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    @health.get("/health/live")
+    def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    app.register_blueprint(metrics)
+    app.register_blueprint(health)
+    answer_errors(app)
+    if verifier is not None:
+        require_keys(app, verifier, {"metrics": "read", "health": None}, on_refusal=lambda: None)
+    return app
+
+
+def serve_until(stop: threading.Event, app: Flask, host: str, port: int) -> None:
+    """The application is served, a thread for each client, until the event is set."""
+    kind = _Server6 if ":" in host else _Server
+    with make_server(host, port, app, kind, _Handler) as server:
+        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.1), name="exporter")
+        thread.start()
+        stop.wait()
+        server.shutdown()
+        thread.join()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # at the end a client that dawdles is not waited for
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = CLIENT_TIMEOUT_S
+
+    def address_string(self) -> str:
+        """The client's address as it is: looking up its name could take long."""
+        return str(self.client_address[0])
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: each scrape would be a line."""
