@@ -141,26 +141,24 @@ def test_an_address_that_others_reach_is_refused_while_there_are_no_keys(fresh_s
 
 
 @pytest.mark.parametrize(
-    ("role", "changed", "why"),
+    ("changed", "why"),
     [
-        ("api", {"MOVIEREC_API_HOST": "192.0.2.1"}, "192.0.2.1 is reachable from other machines"),
-        ("api", {"MOVIEREC_REQUIRE_KEYS": "true"}, "MOVIEREC_REQUIRE_KEYS is true"),
-        ("metrics", {"MOVIEREC_METRICS_HOST": "192.0.2.1"}, "192.0.2.1 is reachable from other machines"),
+        ({"MOVIEREC_API_HOST": "192.0.2.1"}, "192.0.2.1 is reachable from other machines"),
+        ({"MOVIEREC_REQUIRE_KEYS": "true"}, "MOVIEREC_REQUIRE_KEYS is true"),
     ],
-    ids=["reached", "asked", "exporter"],
+    ids=["reached", "asked"],
 )
-def test_where_keys_are_required_it_does_not_start_before_there_is_one_that_holds(fresh_settings, role, changed, why):
+def test_where_keys_are_required_it_does_not_start_before_there_is_one_that_holds(fresh_settings, changed, why):
     state = State.open(fresh_settings)
     keys = Keys(state.keys)
     keys.revoke(keys.create("gone", ["read"]).key.id)
-    said = refused(fresh_settings, role, **changed)
+    said = refused(fresh_settings, "api", **changed)
     assert f"{why} and there is no active API key: make one with `movierec keys create NAME --scope read`" in said
     keys.create("shop", ["read"])
     state.close()
     with socket.create_server(("127.0.0.1", 0)) as taken:  # the next thing that it checks
         port = str(taken.getsockname()[1])
-        variable = f"MOVIEREC_{role.upper()}_PORT"
-        assert "cannot listen on" in refused(fresh_settings, role, **changed, **{variable: port})
+        assert "cannot listen on" in refused(fresh_settings, "api", **changed, MOVIEREC_API_PORT=port)
 
 
 def test_a_head_that_is_too_long_is_refused(api):
@@ -196,25 +194,3 @@ def test_the_exporter_serves_metrics_and_ends_when_it_is_asked_to(fresh_settings
     finally:
         assert server.stop()
     assert server.process.returncode == 0
-
-
-def test_an_exporter_that_others_reach_is_scraped_with_a_key_that_may_read(fresh_settings):
-    state = State.open(fresh_settings)
-    keys = Keys(state.keys)
-    reader, poster = (keys.create("prometheus", [scope]).text for scope in ("read", "ingest"))
-    state.close()
-    server = MetricsServer(fresh_settings.home, 0, host="0.0.0.0")  # noqa: S104
-    server.environment = environment(fresh_settings, MOVIEREC_METRICS_HOST="0.0.0.0")  # noqa: S104
-    server.start()  # which asks /health/live, without a key
-    try:
-
-        def scrape(**headers: str) -> requests.Response:
-            return requests.get(f"http://127.0.0.1:{server.port}/metrics", headers=headers, timeout=DEADLINE_S)
-
-        assert [scrape().status_code, scrape(Authorization="Bearer wrong").status_code] == [401, 401]
-        refused = scrape(Authorization=f"Bearer {poster}")
-        assert (refused.status_code, refused.json()["type"]) == (403, "/problems/missing-scope")
-        assert 'movierec_part_up{part="state"} 1.0' in scrape(Authorization=f"Bearer {reader}").text
-    finally:
-        server.stop()
-    assert reader.split("_")[2] not in server.log.read_text()
