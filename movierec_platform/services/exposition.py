@@ -96,10 +96,10 @@ OBSERVED: Mapping[str, Exposed] = {
 """Looked up by the exporter at a scrape, those of the lake at most once a minute."""
 
 ANSWERED: Mapping[str, Exposed] = {
-    "movierec_http_requests_total": _counter("requests answered", "route", "method", "status"),
-    "movierec_http_request_seconds": _histogram("time to answer a request", "route", "method"),
-    "movierec_landed_events_total": _counter("events acknowledged by this process"),
+    "movierec_http_requests_total": _counter("requests answered", "route", "method", "status", "process"),
+    "movierec_http_request_seconds": _histogram("time to answer a request", "route", "method", "process"),
+    "movierec_landed_events_total": _counter("events acknowledged by this process", "process"),
 }
-"""Counted by each API process for itself, since it started."""
+"""Counted by each API process for itself, since it started; `process` is its number."""
 
 METRICS: Mapping[str, Exposed] = {**DURABLE, **OBSERVED, **ANSWERED}
