@@ -170,10 +170,10 @@ class Settings(BaseSettings):
         50.0, ge=0, allow_inf_nan=False, description="slim: weight of half the sum of their squares; higher: more equal"
     )
     similarity_alpha: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="rp3beta: exponent of the probability of each step of the walk"
+        0.4, ge=0, allow_inf_nan=False, description="rp3beta: exponent of the probability of each step of the walk"
     )
     similarity_beta: float = Field(
-        0.3, ge=0, allow_inf_nan=False, description="rp3beta: exponent of the popularity that its end is divided by"
+        0.4, ge=0, allow_inf_nan=False, description="rp3beta: exponent of the popularity that its end is divided by"
     )
     similarity_work_mib: int = Field(
         512, ge=1, description="MiB that learning it holds beside the data and the result; less is slower"

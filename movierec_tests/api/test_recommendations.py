@@ -1,5 +1,6 @@
 """GET /recommend/<user>: what is recommended, and what happens when parts of the platform are away."""
 
+import random
 import socket
 
 import pyarrow.compute as pc
@@ -47,6 +48,42 @@ def test_recommends_the_neighbours_of_the_history_with_all_that_the_contract_nam
             }
         ],
     }
+
+
+CYPHER_TWIN = """
+MATCH (p:Publicacion {name: 'similarity'})
+MATCH (u:Usuario {id: $user})-[e:VIO]->(:Pelicula)-[s:SIMILAR]->(m:Pelicula)
+WHERE s.version = p.version AND NOT (u)-[:VIO]->(m)
+RETURN m.id, sum(coalesce(e.rating / 5, 0.7) * s.score) AS score, sum(s.support) AS coincidencias
+ORDER BY score DESC, m.id
+"""
+
+
+def test_recommends_what_the_graph_alone_would_by_its_similar_edges(platform):
+    chance = random.Random(7)
+    movies = {movie: (f"Film {movie}", 1990, ["Drama"]) for movie in range(1, 41)}
+    drawn = [(source, target) for source in movies for target in chance.sample(list(movies), 8) if source != target]
+    edges = [(*pair, chance.random(), 1, chance.randint(1, 99)) for pair in drawn]
+    platform.load(movies, dict.fromkeys(movies, 1))
+    platform.store_similarity(edges=edges)
+    platform.graph.write_similarity(VERSION, edges)
+    platform.graph.write_similarity("an older version", [(1, 2, 9.0, 1, 1)])
+    platform.graph.publish(VERSION, SEEN_AT_MS)
+    ratings = [None, 0.5, 2.5, 4.0, 5.0]
+    for user in range(1, 9):
+        seen = chance.sample(list(movies), user)
+        platform.graph.apply_pairs({(user, movie): rated(chance.choice(ratings)) for movie in seen})
+    app = create_app(platform.settings)
+    try:
+        for user in range(1, 9):
+            items = app.test_client().get(f"/recommend/{user}?n=40").json["items"]
+            found = [item for item in items if item["strategy"] == "graph_cf"]
+            rows = platform.graph._read(CYPHER_TWIN, user=user)
+            assert rows
+            assert [[item["item_id"], item["coincidencias"]] for item in found] == [[row[0], row[2]] for row in rows]
+            assert [item["score"] for item in found] == pytest.approx([row[1] for row in rows])
+    finally:
+        services_of(app).close()
 
 
 def test_fills_with_popular_movies_until_the_catalogue_ends(client):

@@ -22,9 +22,9 @@ class SimilarityParameters:
     """slim: weight of the sum of the weights, in users; the higher, the fewer edges."""
     l2: float = 50.0
     """slim: weight of half the sum of their squares, in users; the higher, the smaller and more equal they are."""
-    alpha: float = 1.0
+    alpha: float = 0.4
     """rp3beta: exponent of the probability of each step of the walk."""
-    beta: float = 0.3
+    beta: float = 0.4
     """rp3beta: exponent of the popularity that the walk's end is divided by."""
 
     def __post_init__(self) -> None:
