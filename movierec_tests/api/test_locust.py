@@ -1,7 +1,10 @@
 """The Locust load as `movierec traffic --locust` runs it, on an API that wants keys. Takes 15 s: two runs of Locust."""
 
+import contextlib
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -146,13 +149,25 @@ def test_a_load_of_everything_is_answered_in_full_and_what_it_posts_is_landed(tr
     assert {event.movie_id for event in accepted if event.movie_id < 2_000_000_000} <= FILMS.keys()
 
 
-def test_a_load_from_the_page_that_ctrl_c_ends_is_reported_with_what_failed(traffic, new_key, closed_port) -> None:
-    run = traffic(new_key("read"), "--ui", MOVIEREC_LOCUST_PORT=str(closed_port))
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    """A port that is taken, below those that the system gives to connections: the next one stays free until it is used."""
+    with socket.socket() as taken:
+        while True:
+            with contextlib.suppress(OSError):
+                taken.bind(("127.0.0.1", random.randrange(10_000, 30_000)))
+                break
+        yield taken.getsockname()[1]
+
+
+def test_a_load_from_the_page_that_ctrl_c_ends_is_reported_with_what_failed(traffic, new_key, busy_port) -> None:
+    run = traffic(new_key("read"), "--ui", MOVIEREC_LOCUST_PORT=str(busy_port))
     line = run.stdout.readline()
-    assert f"(port {closed_port} was busy)" in line
+    assert f"(port {busy_port} was busy)" in line
     (page,) = re.findall(r"http://127.0.0.1:\d+", line)
 
     def is_there() -> bool:
+        assert run.poll() is None
         try:
             return requests.get(page, timeout=DEADLINE_S).status_code == 200
         except requests.ConnectionError:

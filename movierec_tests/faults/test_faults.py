@@ -44,7 +44,7 @@ from movierec_tests.faults.oracle import (
 )
 from movierec_tests.terminal import Terminal, until
 
-EVENTS_PER_S = 700.0
+EVENTS_PER_S = 400.0
 DRAINED_WITHIN_S = 600.0
 IN_TURN = (EVERYTHING, "aws", "daemon", "stream", "graph", "api worker", "gate run", "ingest run")
 """Those that events go through; `--long` kills the others too.
@@ -238,7 +238,7 @@ def _kill_all(ordeal: Ordeal, say: Callable[[str], None]) -> None:
 
 def test_clients_posted_at_the_rate_asked_for_and_were_let_down_at_times(ordeal: Ordeal) -> None:
     load = ordeal.load
-    assert load.acknowledged / load.seconds >= 500
+    assert load.acknowledged / load.seconds >= 0.7 * EVENTS_PER_S
     assert load.unacknowledged > 0
     names = Counter(name_of(event) for one in load.requests for event in one.events)
     assert max(names.values()) > 1
