@@ -151,7 +151,7 @@ def test_a_load_of_everything_is_answered_in_full_and_what_it_posts_is_landed(tr
 
 @pytest.fixture
 def busy_port() -> Iterator[int]:
-    """A port that is taken, below those that the system gives to connections: the next one stays free until it is used."""
+    """A port that is taken, below those that the system gives to connections: the next stays free until it is used."""
     with socket.socket() as taken:
         while True:
             with contextlib.suppress(OSError):
