@@ -1,5 +1,6 @@
 """Runs the API and the metrics exporter, each a process that ends well on SIGTERM: `movierec serve api|metrics`."""
 
+import logging
 import multiprocessing
 import os
 import resource
@@ -129,6 +130,7 @@ def _work(
         Granian._spawn_wsgi_worker(worker_id, process_name, lambda: app, *granian)
     finally:
         services_of(app).close()
+        logging.shutdown()
 
 
 def _leave_pandas_out() -> None:
