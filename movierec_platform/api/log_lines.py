@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from select import PIPE_BUF
 
@@ -15,16 +16,18 @@ WRITTEN_EVERY_S = 0.1
 """Lines below a warning wait so long for others: with a write for each request every thread would wait for others."""
 
 
-def log_json_lines() -> None:
+def log_json_lines() -> Callable[[], None]:
     """From now on this process logs so: our own log from info up, that of libraries from warning up.
 
-    A process that ends without Python's own exit calls `logging.shutdown`, which writes what still waits.
+    Returns what writes the lines that still wait, for a process that does not end as Python ends.
     """
     # What no line shows is not found out either: a third of what a record costs, and there is one for each request.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.basicConfig(level=logging.WARNING, handlers=[_JsonLines()], force=True)
+    lines = _JsonLines()
+    logging.basicConfig(level=logging.WARNING, handlers=[lines], force=True)
     logging.getLogger("movierec_platform").setLevel(logging.INFO)
+    return lines.flush
 
 
 class _JsonLines(logging.Handler):

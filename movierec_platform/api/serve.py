@@ -1,6 +1,5 @@
 """Runs the API and the metrics exporter, each a process that ends well on SIGTERM: `movierec serve api|metrics`."""
 
-import logging
 import multiprocessing
 import os
 import resource
@@ -115,7 +114,7 @@ def _work(
     """
     for signum in (signal.SIGTERM, signal.SIGINT):  # those inherited from the parent would be ignored until it serves
         signal.signal(signum, signal.SIG_DFL)
-    log_json_lines()
+    write_log = log_json_lines()
     _leave_pandas_out()
     from movierec_platform.api.app import services_of
 
@@ -130,7 +129,7 @@ def _work(
         Granian._spawn_wsgi_worker(worker_id, process_name, lambda: app, *granian)
     finally:
         services_of(app).close()
-        logging.shutdown()
+        write_log()
 
 
 def _leave_pandas_out() -> None:

@@ -117,6 +117,7 @@ def posted(api: ApiServer, event: dict) -> bool:
 
 def test_its_log_is_a_json_line_a_request(api):
     requests.get(f"{api.url}/recommend/zero", headers={"X-Request-ID": "r-7"}, timeout=DEADLINE_S)
+    until(lambda: '"r-7"' in api.log.read_text(), "its line is written")
     (line,) = [json.loads(line) for line in api.log.read_text().splitlines() if '"r-7"' in line]
     assert {name: line[name] for name in ("level", "logger", "route", "status")} == {
         "level": "info",
