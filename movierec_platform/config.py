@@ -70,6 +70,13 @@ class Settings(BaseSettings):
         8089, ge=0, le=65535, description="port of Locust's page, which `movierec traffic --locust --ui` starts"
     )
 
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="how processes log: json, pretty (coloured text), or auto: pretty at a terminal, else json"
+    )
+    traces: bool = Field(
+        False, description="true: spans from request to graph are exported, as OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
+
     stack_restarts: int = Field(
         5, ge=0, description="times that a server of the local stack is started again within ten minutes"
     )

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache, partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from movierec_platform.api.log_lines import log_json_lines
+from movierec_platform.adapters.log_lines import log_lines
+from movierec_platform.adapters.traces import exported_traces, trace_requests
 from movierec_platform.api.slow_clients import SlowClients
 from movierec_platform.config import Settings, is_loopback
 from movierec_platform.errors import MovierecError, Transient, UsageError
@@ -83,7 +85,7 @@ def serve_exporter(settings: Settings) -> None:
     from movierec_platform.services.keys import Verifier
     from movierec_platform.services.metrics import PlatformCollector
 
-    log_json_lines()
+    log_lines(settings)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
@@ -115,12 +117,16 @@ def _work(
     """
     for signum in (signal.SIGTERM, signal.SIGINT):  # those inherited from the parent would be ignored until it serves
         signal.signal(signum, signal.SIG_DFL)
-    write_log = log_json_lines()
+    write_log = log_lines(settings)
     _leave_pandas_out()
     from movierec_platform.api.app import services_of
 
+    opened = ExitStack()
+    opened.callback(write_log)
     try:
+        opened.enter_context(exported_traces(settings, "movierec-api"))
         app = load()
+        trace_requests(app)
     except MovierecError as error:
         print(f"movierec: {error}", file=sys.stderr)
         sys.exit(3 if isinstance(error, Transient) else 2)
@@ -133,7 +139,7 @@ def _work(
         Granian._spawn_wsgi_worker(worker_id, process_name, lambda: app, *granian)
     finally:
         services_of(app).close()
-        write_log()
+        opened.close()
 
 
 def _leave_pandas_out() -> None:
