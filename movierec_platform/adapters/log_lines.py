@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timezone
@@ -60,6 +59,7 @@ def own_log_lines(settings: Settings) -> Iterator[None]:
         yield
     finally:
         ours.removeHandler(handler)
+        handler.flush()
         handler.close()
         ours.setLevel(before[0])
         ours.propagate = before[1]
@@ -84,9 +84,6 @@ class _JsonLines(logging.Handler):
         super().__init__()
         self._formatter = logging.Formatter()
         self._waiting: list[bytes] = []
-        self._due = threading.Event()
-        self._closed = False
-        threading.Thread(target=self._write_on, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         at = datetime.fromtimestamp(record.created, timezone.utc)
@@ -97,7 +94,9 @@ class _JsonLines(logging.Handler):
         if record.levelno >= logging.WARNING:
             self.flush()
         elif len(self._waiting) == 1:
-            self._due.set()
+            later = threading.Timer(WRITTEN_EVERY_S, self.flush)
+            later.daemon = True
+            later.start()
 
     def flush(self) -> None:
         """Every line so far is written, whole beside those of other processes."""
@@ -110,18 +109,6 @@ class _JsonLines(logging.Handler):
                     written = b""
                 written += line
             _write(written)
-
-    def close(self) -> None:
-        self._closed = True
-        self._due.set()
-        self.flush()
-        super().close()
-
-    def _write_on(self) -> None:
-        while self._due.wait() and not self._closed:
-            self._due.clear()
-            time.sleep(WRITTEN_EVERY_S)
-            self.flush()
 
 
 def _write(lines: bytes) -> None:

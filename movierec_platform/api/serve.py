@@ -50,6 +50,7 @@ def serve_api(settings: Settings) -> None:
     if settings.keys_required:
         _check_keys(settings, settings.api_host)
     _check_address(settings.api_host, settings.api_port)
+    log_lines(settings)
     server = Granian(
         "movierec_platform.api.app:create_app",
         address=settings.api_host,
@@ -63,6 +64,8 @@ def serve_api(settings: Settings) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_S,
         websockets=False,
+        # Its lines are among ours, in our form.
+        log_dictconfig={"incremental": True, "handlers": {}, "loggers": {"_granian": {}}},
     )
     server.serve(spawn_target=partial(_work, settings), target_loader=partial(_load, settings), wrap_loader=False)
 

@@ -20,6 +20,5 @@ defs = dg.Definitions(
     jobs=[load_movielens, compaction, nightly, lake_maintenance],
     schedules=[nightly_schedule, lake_maintenance_schedule],
     sensors=[stale_days_sensor],
-    loggers={"console": dg.json_console_logger},
     resources=resources(),
 )

@@ -9,6 +9,5 @@ from movierec_platform.defs.stream.sensors import clean_queue_sensor, dlq_queue_
 defs = dg.Definitions(
     jobs=[quality_gate, graph_ingest, quarantine],
     sensors=[raw_queue_sensor, clean_queue_sensor, dlq_queue_sensor],
-    loggers={"console": dg.json_console_logger},
     resources={"stream": StreamResource(home="")},
 )
