@@ -112,6 +112,11 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="database URL of quarantine, counters and leases across hosts; default SQLite under the home",
     )
+    dagster_postgres_url: SecretStr = _named(
+        "DAGSTER_POSTGRES_URL",
+        default=SecretStr(""),
+        meaning="Postgres URL of Dagster's runs, events and ticks; empty, in a local stack: SQLite under the home",
+    )
 
     max_request_events: int = Field(5_000, ge=1, description="events in one POST /ingest, at most")
     max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="bytes in one POST /ingest, decompressed")
@@ -231,10 +236,12 @@ class Settings(BaseSettings):
     @property
     def state_database_url(self) -> str:
         """The state database's SQLAlchemy URL; credentials in it are never logged."""
-        url = self.state_url.get_secret_value() or f"sqlite:///{(self.home / 'state.db').absolute()}"
-        scheme, separator, rest = url.partition("://")
-        # Without a driver in it SQLAlchemy would choose one that is not installed.
-        return f"postgresql+psycopg2{separator}{rest}" if scheme in ("postgres", "postgresql") else url
+        return _with_driver(self.state_url) or f"sqlite:///{(self.home / 'state.db').absolute()}"
+
+    @property
+    def dagster_database_url(self) -> str:
+        """The SQLAlchemy URL of the Postgres that holds Dagster's storage; empty: its SQLite files do."""
+        return _with_driver(self.dagster_postgres_url)
 
     @property
     def keys_required(self) -> bool:
@@ -245,6 +252,12 @@ class Settings(BaseSettings):
     def lake_url(self) -> str:
         """Root of the lake's Delta tables."""
         return f"s3://{self.bucket}/lake"
+
+
+def _with_driver(url: SecretStr) -> str:
+    scheme, separator, rest = url.get_secret_value().partition("://")
+    # Without a driver in it SQLAlchemy would choose one that is not installed.
+    return f"postgresql+psycopg2{separator}{rest}" if scheme in ("postgres", "postgresql") else url.get_secret_value()
 
 
 def is_loopback(host: str) -> bool:

@@ -8,7 +8,8 @@
     │   │   ├── TooLarge       it is bigger than allowed                                            (HTTP 413)
     │   │   ├── NotFound       there is nothing by that name                                        (HTTP 404)
     │   │   ├── ImpossibleFilter   no movie can pass the filters that it gave                       (HTTP 400)
-    │   │   └── Conflict       it is there, but in a state in which that cannot be done             (HTTP 409)
+    │   │   ├── Conflict       it is there, but in a state in which that cannot be done             (HTTP 409)
+    │   │   └── NewerSchema    a newer release has changed the state database
     │   ├── CheckFailed        a check ran and its answer is no                         (CLI exit 1)
     │   │   ├── NobodyToTest       no user has both a history and something later to compare with
     │   │   └── PromotionRefused   rows that failed a blocking check stay out of the lake's tables
@@ -60,6 +61,10 @@ class ImpossibleFilter(UsageError):
 
 class Conflict(UsageError):
     """What the caller names is in a state in which that cannot be done to it."""
+
+
+class NewerSchema(UsageError):
+    """A newer release has changed the state database, in ways that this one does not know."""
 
 
 class CheckFailed(Terminal):

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
 from movierec_platform.adapters.leases import POLL_S
-from movierec_platform.adapters.state import create_missing
+from movierec_platform.adapters.migrations import ensure_schema
 from movierec_platform.domain.drains import FREE, LeaseView
 from movierec_platform.errors import LeaseHeld, LeaseLost, StateUnavailable
 
@@ -31,10 +31,10 @@ CONNECT_ARGUMENTS = {
     "tcp_user_timeout": TIMEOUT_S * 1000,
 }
 
-_metadata = sa.MetaData()
+metadata = sa.MetaData()
 _leases = sa.Table(
     "leases",
-    _metadata,
+    metadata,
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("holder", sa.String, nullable=False),
     sa.Column("last_work_s", sa.Double, nullable=False),
@@ -63,7 +63,7 @@ class PostgresLease:
     def held(self, owner: str, timeout_s: float) -> Iterator[None]:
         with self._connected(f"movierec {self._name} {owner}") as connection:
             with self._answering():
-                self._create_table()
+                ensure_schema(self._engine.execution_options(isolation_level="READ COMMITTED"))
                 self._wait(connection, timeout_s)
                 self._take(connection, owner)
             self._holding, self._owner = connection, owner
@@ -100,10 +100,6 @@ class PostgresLease:
         if locked or before is None or (before.holder, before.released_at_s) != (row.holder, None):
             return LeaseView(row.holder, row.last_work_s)
         return LeaseView(None, row.last_work_s, lost_by=row.holder)
-
-    def _create_table(self) -> None:
-        with self._engine.connect().execution_options(isolation_level="READ COMMITTED") as own, own.begin():
-            create_missing(own, _metadata)
 
     def _wait(self, connection: sa.Connection, timeout_s: float) -> None:
         """The lock is taken. Polled: a call that waits in the server could not be interrupted to cancel the run."""

@@ -252,19 +252,6 @@ class QuarantineTable:
             again += [(one.id, None, one) for one in first.values() if one.reason_code == POISON and one.id not in new]
             self._hold_again(connection, again, actor, now_ms)
 
-    def adopt(self) -> None:
-        """Rows from before there were standings are held, without any attempt. They were counted when they came."""
-        query = sa.select(_first).where(~sa.exists().where(_standing.c.id == _first.c.id)).limit(CHUNK_ROWS)
-        with self._transaction(None) as connection:
-            if connection.execute(query.limit(1)).first() is None:
-                return
-        while True:
-            with self._transaction(_standing) as connection:
-                rows = connection.execute(query).mappings().all()
-                if not rows:
-                    return
-                self._stand(connection, rows, "adopted")
-
     def _hold_first(self, connection: sa.Connection, refusals: Sequence[Refusal], actor: str, now_ms: int) -> set[str]:
         """The ids of those that were not in the table; now they are."""
         if not refusals:

@@ -17,9 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from movierec_platform.adapters.keys import KeysTable
-from movierec_platform.adapters.keys import metadata as key_tables
+from movierec_platform.adapters.migrations import ensure_schema
 from movierec_platform.adapters.quarantine import QuarantineTable
-from movierec_platform.adapters.quarantine import metadata as quarantine_tables
 from movierec_platform.config import Settings
 from movierec_platform.domain.freshness import CounterKey, Labels
 from movierec_platform.errors import StateUnavailable
@@ -28,20 +27,19 @@ BUSY_TIMEOUT_S = 30
 FORGOTTEN_MARK = "tallies_forgotten_before_ms"
 _DRIFT_MARK = "parity_drift_pairs"
 _COMPARED_MARK = "parity_compared_at_ms"
-_CREATING = int.from_bytes(b"movierec", "big")
 
-_metadata = sa.MetaData()
+metadata = sa.MetaData()
 
 _counters = sa.Table(
     "counters",
-    _metadata,
+    metadata,
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("labels", sa.String, primary_key=True),
     sa.Column("value", sa.Float, nullable=False),
 )
 _tallied = sa.Table(
     "tallied",
-    _metadata,
+    metadata,
     sa.Column("stage", sa.String, primary_key=True),
     sa.Column("raw_key", sa.String, primary_key=True),
     sa.Column("line", sa.Integer, primary_key=True),
@@ -49,7 +47,7 @@ _tallied = sa.Table(
 )
 _marks = sa.Table(
     "marks",
-    _metadata,
+    metadata,
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
@@ -88,20 +86,19 @@ class State:
 
     @classmethod
     def open(cls, settings: Settings) -> "State":
-        """The database that the settings name, with its tables made where they are missing."""
+        """The database that the settings name, with the tables of this release.
+
+        Raises NewerSchema, besides StateUnavailable, when a newer release has changed them.
+        """
         url = sa.make_url(settings.state_database_url)
         if url.get_backend_name() == "sqlite" and url.database:
             settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = sa.create_engine(url, hide_parameters=True)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _configure_sqlite)
-        state = cls(engine)
-        with state._transaction() as connection:
-            create_missing(connection, _metadata)
-            create_missing(connection, quarantine_tables)
-            create_missing(connection, key_tables)
-        state.quarantine.adopt()
-        return state
+        with _answering():
+            ensure_schema(engine)
+        return cls(engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -209,11 +206,16 @@ class State:
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise StateUnavailable(f"the state database does not answer: {error}") from error
+        with _answering(), self._engine.begin() as connection:
+            yield connection
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StateUnavailable(f"the state database does not answer: {error}") from error
 
 
 def _worked_until(stage: str) -> str:
@@ -223,17 +225,6 @@ def _worked_until(stage: str) -> str:
 def _marked(connection: sa.Connection, name: str) -> int | None:
     value: int | None = connection.execute(sa.select(_marks.c.value).where(_marks.c.name == name)).scalar()
     return value
-
-
-def create_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
-    """These tables and their indexes are there; to be called in a transaction."""
-    if connection.dialect.name == "postgresql":
-        # There IF NOT EXISTS fails for one of two that create at the same time.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
-    for table in metadata.sorted_tables:
-        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-        for index in table.indexes:
-            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

@@ -19,6 +19,7 @@ CANCEL_WITHIN_S = 10.0
 CANCEL_POLL_S = 0.25
 LOG_FORMAT = ("--log-format", "json")
 LOCATIONS = ("stream", "batch")
+POSTGRES_VARIABLE = "DAGSTER_POSTGRES_URL"
 
 
 def dagster_home(home: Path) -> Path:
@@ -33,18 +34,30 @@ def workspace_file() -> Path:
 def initialise_instance(home: Path, environment: Mapping[str, str]) -> None:
     """DAGSTER_HOME has its dagster.yaml and its databases, at this release's schema, and no run is active in them.
 
+    They are SQLite files in it, or, where the environment has DAGSTER_POSTGRES_URL, in that Postgres.
     Servers that start at once would each make the databases, and all but one fail. A killed stack left its runs as if
     they went on: the sensors would wait for them before they launch others. Raises ServerFailed.
     """
     folder = dagster_home(home)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(HERE / "dagster.yaml", folder / "dagster.yaml")
+    if environment.get(POSTGRES_VARIABLE):
+        with (folder / "dagster.yaml").open("a", encoding="utf-8") as file:
+            file.write(_IN_POSTGRES)
     done = subprocess.run(
         [sys.executable, "-c", _INITIALISE], env=dict(environment), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise ServerFailed(f"Dagster's databases in {folder} cannot be made ready:\n{done.stderr[-2000:]}")
+        where = f"the Postgres of {POSTGRES_VARIABLE}" if environment.get(POSTGRES_VARIABLE) else folder
+        raise ServerFailed(f"Dagster's databases in {where} cannot be made ready:\n{done.stderr[-2000:]}")
 
+
+_IN_POSTGRES = f"""
+storage:
+  postgres:
+    postgres_url:
+      env: {POSTGRES_VARIABLE}
+"""
 
 _INITIALISE = """
 import dagster as dg

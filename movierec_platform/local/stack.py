@@ -23,6 +23,7 @@ from movierec_platform.infrastructure.env_file import ADDRESSES, EMULATOR_CREDEN
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.local.dagster import (
+    POSTGRES_VARIABLE,
     BatchServer,
     Daemon,
     StreamServer,
@@ -52,7 +53,12 @@ class Stack:
     """The servers of one home, each listening on this machine only. One that dies is started again, and says so."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings.model_copy(update={"home": settings.home.absolute()})
+        self.settings = settings.model_copy(
+            update={
+                "home": settings.home.absolute(),
+                "dagster_postgres_url": SecretStr(settings.dagster_database_url),
+            }
+        )
         self.unclean = False
         """Whether the stack before this one was killed; known after `start`."""
         self.seconds_to_ready = 0.0
@@ -179,7 +185,7 @@ class Stack:
         self._forget_killed_stack(self._record, report)
         self._record.begin()
         inherited = _without_proxy(inherited_environment())
-        instance_environment = {**inherited, "DAGSTER_HOME": str(dagster_home(self.settings.home))}
+        instance_environment = {**inherited, **self._variables()}
 
         self._together(
             lambda: self._ready(self.aws, report),
@@ -287,7 +293,7 @@ class Stack:
     def _stack_env(self) -> dict[str, str]:
         """Where everything is, for other processes: addresses and credentials, no tuning."""
         variables = self._variables()
-        return {name: variables[name] for name in STACK_VARIABLES}
+        return {name: variables[name] for name in (*STACK_VARIABLES, POSTGRES_VARIABLE) if name in variables}
 
     def _moved(self, server: Server, note: str = "") -> str:
         """The note, and that the port is not the one asked for."""

@@ -21,8 +21,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: one for name, one in SERVICES.items() if one["image"] == "movierec"}
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 PROGRAMS = {"movierec", "dagster", "dagster-webserver", "dagster-daemon", "locust", "python", "sh"}
-NOT_SETTINGS = {"AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED", "DAGSTER_POSTGRES_URL"}
-"""Read by boto3 and by dagster.yaml."""
+NOT_SETTINGS = {"AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED"}
+"""Read by boto3."""
 CODE_LOCATIONS = set(re.findall(r"env: (\w+)", workspace_file().read_text()))
 
 MANIFESTS: list[dict[str, Any]] = [

@@ -26,6 +26,7 @@ from movierec_platform.errors import UsageError
 from movierec_platform.local.dagster import PACKAGED_WORKSPACE, REPOSITORY_WORKSPACE
 from movierec_platform.local.processes import family
 from movierec_platform.local.stack import STACK_VARIABLES, Stack
+from movierec_tests.postgres import PostgresServer
 
 UP = """
 import signal, sys
@@ -272,6 +273,34 @@ def test_killed_in_every_way_it_comes_back_with_all_it_had(tmp_path: Path) -> No
     finally:
         for up in ups:
             stop(up)
+
+
+def test_urls_alone_put_it_on_postgres(tmp_path: Path, postgres_server: PostgresServer) -> None:
+    url = postgres_server.new_database()  # one for both: their tables do not get in each other's way
+    database = url.rpartition("/")[2]
+    up = Up(tmp_path, MOVIEREC_STATE_URL=url, DAGSTER_POSTGRES_URL=url)
+    try:
+        settings = up.settings
+        auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+        with neo4j.GraphDatabase.driver(settings.neo4j_uri, auth=auth) as driver:
+            driver.execute_query("CREATE (:Pelicula {id: 1})", database_=settings.neo4j_database)
+            event = {"user_id": 1, "movie_id": 1, "rating": 4.0}
+            assert requests.post(f"{settings.api_url}/ingest", json=event, timeout=10).status_code == 202
+            seen = "MATCH (:Usuario {id: 1})-[seen:VIO]->(:Pelicula {id: 1}) RETURN seen.rating"
+            until(lambda: driver.execute_query(seen, database_=settings.neo4j_database).records)
+
+        locks = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE locktype = 'advisory'"
+        held = "SELECT name FROM leases WHERE released_at_s IS NULL ORDER BY name"
+        assert postgres_server.execute(f"{locks} AND d.datname = '{database}'") == [(2,)]
+        assert postgres_server.execute(held, database) == [("clean-0",), ("raw-0",)]
+        jobs = postgres_server.execute("SELECT pipeline_name, status FROM runs ORDER BY 1", database)
+        assert jobs == [("graph_ingest", "STARTED"), ("quality_gate", "STARTED")]
+        landed = "SELECT value FROM counters WHERE name = 'movierec_events_landed_total'"
+        assert postgres_server.execute(landed, database) == [(1.0,)]
+        assert not [*tmp_path.rglob("*.db")]
+    finally:
+        stop(up)
+    assert postgres_server.execute("SELECT DISTINCT status FROM runs", database) == [("CANCELED",)]
 
 
 def test_a_server_that_cannot_start_takes_the_others_with_it(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,25 +133,6 @@ def test_rows_are_found_by_reason_time_user_and_status_page_by_page(state: State
         pages.append([row.id[-1] for row in page.rows])
     assert pages == [["7", "6", "5"], ["4", "3", "2"], ["1"]]
     assert page.by_reason == {"missing_field": 6, "not_json": 1}
-
-
-def test_a_home_from_before_there_were_standings_keeps_its_rows(own: Settings) -> None:
-    State.open(own).close()
-    with sqlite3.connect(own.home / "state.db") as database:
-        for table in ("quarantine_standing", "quarantine_acts"):
-            database.execute(f"DROP TABLE {table}")
-        for number in range(2_500):
-            body = json.dumps({"user_id": number})
-            row = (f"{number:04x}", "wrong_type", "f", "why", body, "raw/k", number, NOW, NOW)
-            database.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    database.close()
-    for _ in range(2):
-        state = State.open(own)
-        [row] = state.quarantine.rows(Filter(user_id=2_499), STATUSES, limit=10)
-        assert (row.id, row.status, row.attempts) == ("09c3", "held", 0)
-        assert state.quarantine.by_reason() == {"wrong_type": 2_500}
-        assert acts(state, "09c3") == [("held", "adopted", 0)]
-        state.close()
 
 
 def test_whatever_is_done_in_whatever_order_the_counts_add_up(either: State) -> None:
