@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from movierec_platform.adapters.quarantine import Act, Chunk, QuarantineRow, Refusal
 from movierec_platform.adapters.queues import Message
 from movierec_platform.adapters.state import State
-from movierec_platform.domain.envelope import EVENT_BYTES, MESSAGE_BYTES, encode, unpack, unpack_rejections
+from movierec_platform.domain.envelope import (
+    EVENT_BYTES,
+    MESSAGE_BYTES,
+    VERSION,
+    encode,
+    newer_version,
+    unpack,
+    unpack_rejections,
+)
 from movierec_platform.domain.gate import Rejected, parse_json
 from movierec_platform.domain.quarantine import (
     POISON,
@@ -177,7 +185,7 @@ def _refusals(message: Message) -> Iterator[Refusal]:
             id=_id(message.body),
             reason_code=POISON,
             field=None,
-            detail="a whole message that could not be processed in five receives, or that no part of the platform sent",
+            detail=_why_whole(message.body),
             body=message.body,
             raw_key=envelope.raw_key if envelope else None,
             line=None,
@@ -197,6 +205,13 @@ def _refusals(message: Message) -> Iterator[Refusal]:
             received_at_ms=rejections.received_at_ms,
             sent_at_ms=message.sent_at_ms,
         )
+
+
+def _why_whole(body: str) -> str:
+    version = newer_version(body)
+    if version is None:
+        return "a whole message that could not be processed in five receives, or that no part of the platform sent"
+    return f"a message of version {version}; this release reads version {VERSION}: redrive it after the upgrade"
 
 
 def _id(origin: str) -> str:
