@@ -1,6 +1,14 @@
-"""What the release before migrations left behind, built here in its formats: its state database."""
+"""What the release before migrations left behind, written out in its formats: nothing here calls the code of today.
+
+Its state database, its messages and raw objects, its stack.env.
+"""
+
+import gzip
 
 import sqlalchemy as sa
+
+RECEIVED_AT_MS = 1_772_323_201_000
+RAW_KEY = "raw/date=2026-03-01/hour=00/1772323201000-0123456789abcdef0123456789abcdef.ndjson.gz"
 
 FIRST_TABLES = """
 CREATE TABLE counters (name VARCHAR NOT NULL, labels VARCHAR NOT NULL, value FLOAT NOT NULL, PRIMARY KEY (name,
@@ -49,3 +57,57 @@ def make(engine: sa.Engine, tables: str) -> None:
     with engine.begin() as connection:
         for statement in statements(tables, engine.dialect.name):
             connection.exec_driver_sql(statement)
+
+
+def message(number: int, user_id: int, movie_id: int) -> str:
+    """What the API, and the gate after it, sent of one rating, on line `number` of its raw object."""
+    return (
+        f'{{"v":1,"raw_key":"{RAW_KEY}","received_at_ms":{RECEIVED_AT_MS},"lines":[{number}],'
+        f'"events":[{event(number, user_id, movie_id)}]}}'
+    )
+
+
+def event(number: int, user_id: int, movie_id: int) -> str:
+    return (
+        f'{{"event_id":"old-{number}","event_type":"rating","user_id":{user_id},"movie_id":{movie_id},"rating":4.0,'
+        f'"timestamp":{RECEIVED_AT_MS}}}'
+    )
+
+
+def rejection(number: int) -> str:
+    """What the gate sent of an event that it refused."""
+    return (
+        f'{{"v":1,"raw_key":"{RAW_KEY}","received_at_ms":{RECEIVED_AT_MS},"reason_code":"wrong_type","rejected":'
+        f'[{{"line":{number},"field":"user_id","detail":"why","body":"{{}}"}}]}}'
+    )
+
+
+def raw_object(events: list[str]) -> bytes:
+    """What the API landed at RAW_KEY."""
+    lines = [f'{{"received_at_ms":{RECEIVED_AT_MS},"source":"api","event":{one}}}\n' for one in events]
+    return gzip.compress("".join(lines).encode())
+
+
+STACK_ENV = """\
+MOVIEREC_API_URL='http://127.0.0.1:5000'
+MOVIEREC_METRICS_URL='http://127.0.0.1:8000/metrics'
+DAGSTER_URL='http://127.0.0.1:3000'
+NEO4J_URI='bolt://127.0.0.1:7687'
+NEO4J_USER='root'
+NEO4J_PASSWORD='opens-nothing'
+NEO4J_DATABASE='movierec'
+AWS_ENDPOINT_URL='http://127.0.0.1:4566'
+AWS_REGION='us-east-1'
+MOVIEREC_BUCKET='movierec'
+MOVIEREC_RAW_QUEUE_URL='http://127.0.0.1:4566/000000000000/movierec-raw'
+MOVIEREC_CLEAN_QUEUE_URL='http://127.0.0.1:4566/000000000000/movierec-clean'
+MOVIEREC_DLQ_URL='http://127.0.0.1:4566/000000000000/movierec-dlq'
+MOVIEREC_STATE_URL='sqlite:////home/me/.movierec/state.db'
+MOVIEREC_HOME='/home/me/.movierec'
+DAGSTER_HOME='/home/me/.movierec/dagster'
+MOVIEREC_GRAPH_HTTP_URL='http://127.0.0.1:2480'
+AWS_DEFAULT_REGION='us-east-1'
+AWS_ACCESS_KEY_ID='movierec'
+AWS_SECRET_ACCESS_KEY='opens-nothing'
+MOVIEREC_OF_SOME_OTHER_RELEASE='1'
+"""

@@ -2,8 +2,9 @@
 
 Rows are staged first: written as Parquet beside the table, where no reader sees them, to be checked, and then promoted
 or dropped. What a killed writer staged is removed by `maintain`. Of two promotions of one partition the later one
-stands. Calls time out after 30 s without an answer. Every failure is LakeUnavailable, also that of reading a table that
-nobody has written.
+stands. Columns that `domain.tables` knows and a table of an older release lacks are read as nulls; those that a newer
+release added to a table with partitions stay when an older one writes a partition of it. Calls time out after 30 s
+without an answer. Every failure is LakeUnavailable, also that of reading a table that nobody has written.
 """
 
 import json
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, Schema
+from deltalake import DeltaTable, Field, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, create_table_with_add_actions
@@ -28,6 +29,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from movierec_platform.adapters.aws import object_store_options
 from movierec_platform.config import Settings
+from movierec_platform.domain.tables import SCHEMAS
 from movierec_platform.errors import LakeUnavailable
 
 ROW_GROUP_ROWS = 128 * 1024
@@ -119,7 +121,10 @@ class Lake:
             yield from _batches(file, columns)
 
     def promote(self, staged: Staged) -> int:
-        """The table, or the partition of it, holds the staged rows and no others; returns how many."""
+        """The table, or the partition of it, holds the staged rows and no others; returns how many.
+
+        Raises LakeUnavailable if the other partitions have one of its columns in another type.
+        """
         schema = Schema.from_arrow(staged.schema)
         partition_by = [staged.partition[0]] if staged.partition else None
         retry = Retrying(
@@ -142,10 +147,11 @@ class Lake:
                             storage_options=self._options,
                         )
                     else:
-                        self._open(staged.table).create_write_transaction(
+                        opened = self._open(staged.table)
+                        opened.create_write_transaction(
                             [staged.file],
                             mode="overwrite",
-                            schema=schema,
+                            schema=_widened(opened.schema(), schema, staged.table) if partition_by else schema,
                             partition_by=partition_by,
                             partition_filters=[(staged.partition[0], "=", staged.partition[1])]
                             if staged.partition
@@ -171,9 +177,9 @@ class Lake:
     ) -> pa.Table:
         """The rows that pass all filters, in no order; `as_of_ms` as `batches`."""
         with _errors(table):
-            opened = self._open(table, as_of_ms)
-            return opened.to_pyarrow_table(
-                columns=None if columns is None else list(columns), filters=None if filters is None else list(filters)
+            return _dataset(table, self._open(table, as_of_ms)).to_table(
+                columns=None if columns is None else list(columns),
+                filter=None if filters is None else pq.filters_to_expression(list(filters)),
             )
 
     def batches(
@@ -188,8 +194,7 @@ class Lake:
         `as_of_ms` (epoch ms) reads the table as it was then; if `exists` says that there was none, its first version.
         """
         with _errors(table):
-            opened = self._open(table, as_of_ms)
-            yield from _batches(opened.to_pyarrow_dataset(), columns, where)
+            yield from _batches(_dataset(table, self._open(table, as_of_ms)), columns, where)
 
     def splits(self, table: str) -> list[tuple[str, int]]:
         """The (file, row group) pairs that a table without partitions consists of: for `read_split`, on any machine."""
@@ -204,7 +209,11 @@ class Lake:
     def read_split(self, table: str, file: str, row_group: int, columns: Sequence[str]) -> pa.Table:
         """The rows of one of the `splits`."""
         with _errors(table):
-            return pq.ParquetFile(self._files(table).open_input_file(file)).read_row_group(row_group, list(columns))
+            rows = pq.ParquetFile(self._files(table).open_input_file(file)).read_row_group(row_group, list(columns))
+            for field in _lacking(table, rows.schema):
+                if field.name in columns:
+                    rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+            return rows.select(list(columns))
 
     def exists(self, table: str, as_of_ms: int | None = None) -> bool:
         """Whether anybody has written the table; with `as_of_ms` (epoch ms), whether anybody had by then."""
@@ -302,6 +311,34 @@ def parquet_writer(file: Any, schema: pa.Schema, hardly_repeated: Collection[str
     """Writes a file of the lake: zstd, and dictionaries but for the columns of hardly repeated values."""
     dictionaries = [name for name in schema.names if name not in hardly_repeated]
     return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=dictionaries)
+
+
+def _dataset(table: str, opened: DeltaTable) -> ds.Dataset:
+    """The table's rows, with every column that this release knows."""
+    dataset = opened.to_pyarrow_dataset()
+    lacking = _lacking(table, dataset.schema)
+    return dataset.replace_schema(pa.schema([*dataset.schema, *lacking])) if lacking else dataset
+
+
+def _lacking(table: str, schema: pa.Schema) -> list[pa.Field]:
+    """The columns that this release knows of the table and the schema does not have."""
+    return [field.with_nullable(True) for field in SCHEMAS.get(table, ()) if field.name not in schema.names]
+
+
+def _widened(held: Schema, written: Schema, table: str) -> Schema:
+    """The schema of a table once a partition is written to it: what either has; null where only one has it."""
+    before, after = ({field.name: field for field in schema.fields} for schema in (held, written))
+    changed = [name for name in before.keys() & after.keys() if before[name].type != after[name].type]
+    if changed:
+        raise LakeUnavailable(
+            f"table {table} of the lake has {', '.join(sorted(changed))} in another type than this release writes: "
+            "run the release that wrote it"
+        )
+    fields = []
+    for name in [*before, *(name for name in after if name not in before)]:
+        known = [fields_of[name] for fields_of in (before, after) if name in fields_of]
+        fields.append(Field(name, known[0].type, nullable=len(known) < 2 or any(one.nullable for one in known)))
+    return Schema(fields)
 
 
 def _batches(

@@ -18,6 +18,7 @@ import pyarrow as pa
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.snapshot_files import (
+    FORMAT,
     Snapshot,
     drop_snapshot,
     newest_snapshot,
@@ -38,8 +39,6 @@ LOOK_SHARE = 0.05
 """Whether the lake's catalogue has changed is looked at for this share of the time at most."""
 KEPT_S = 600.0
 """A snapshot's files stay this long after the next one's were written: another process may be about to map them."""
-FORMAT = "1"
-"""Another one for other files: those of an older release are not read."""
 TABLES = ("movies", "popularity", "interactions", "ratings")
 
 NOTHING_LOADED = "there is no catalogue yet: run `movierec load`"
@@ -75,7 +74,7 @@ def name_of(lake: Lake, version: str | None) -> str:
     prints = [f"{table}={lake.fingerprint(table)}" for table in TABLES]
     if prints[0] == "movies=None":
         raise NotPublished(NOTHING_LOADED)
-    digest = hashlib.sha256("\n".join([FORMAT, *prints]).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\n".join([str(FORMAT), *prints]).encode()).hexdigest()[:12]
     return f"{version or 'popularity'}-{digest}"
 
 

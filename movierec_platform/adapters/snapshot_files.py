@@ -23,6 +23,8 @@ from movierec_platform.domain.search import TitleIndex
 from movierec_platform.domain.trending import Views
 
 UNFINISHED = ".unfinished-"
+FORMAT = 2
+"""Which files there are, and what is in them. Those of another format are not read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +87,10 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
 
 
 def read_snapshot(folder: Path, name: str) -> Snapshot | None:
-    """The snapshot of that name, mapped; None if it is not there whole."""
+    """The snapshot of that name, mapped; None if it is not there whole, in this release's format."""
     try:
+        if np.load(folder / name / "format.npy", allow_pickle=False) != FORMAT:
+            return None
         version = str(np.load(folder / name / "version.npy", allow_pickle=False)) or None
         parts = {part: _part(folder / name, part, kind) for part, kind in _PARTS.items()}
     except (OSError, ValueError, EOFError):
@@ -124,6 +128,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _arrays(snapshot: Snapshot) -> Iterator[tuple[str, NDArray[Any]]]:
     """Everything of the snapshot by the name of its file."""
+    yield "format", np.array(FORMAT)
     yield "version", np.array(snapshot.version or "")
     for part, kind in _PARTS.items():
         for field in fields(kind):

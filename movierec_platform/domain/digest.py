@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from movierec_platform.domain.edges import visibility
-from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.registers import BUCKETS
+from movierec_platform.domain.tables import INTERACTIONS
 
 SLICE_ROWS = 64 * 1024
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from movierec_platform.domain.interactions import INTERACTIONS, pair_states, visible
+from movierec_platform.domain.interactions import pair_states, visible
 from movierec_platform.domain.registers import Pair, PairState
+from movierec_platform.domain.tables import INTERACTIONS
 
 EDGES = INTERACTIONS.append(pa.field("visible", pa.bool_(), nullable=False))
 """A pair as it stands in the graph; `visible` is what its edge says: VIO, not RETIRO."""

@@ -2,6 +2,10 @@
 
 A raw object is gzip NDJSON, a line an event. A message carries many events of one raw object, each with the line that
 it stands on, so that wherever an event ends up it can be found again. A rejection message carries the refused ones.
+
+What is only added (a field of a message, of a line) keeps the version: readers pass over what they do not know. Where a
+reader must not do that, a message has a higher `v`, still with `raw_key`, and whoever does not know that version leaves
+it whole to the quarantine. So a release that writes another version comes after one that reads it.
 """
 
 import gzip
@@ -134,6 +138,15 @@ def unpack(body: str) -> Envelope | None:
     if not isinstance(lines, list) or len(lines) != len(events):
         return None
     return Envelope(key, received_at_ms, events, lines, _carried(message))
+
+
+def newer_version(body: str) -> int | None:
+    """The version of a message that a newer release has sent, and this one cannot read; None for any other body."""
+    message = parse_json(body)
+    if not isinstance(message, dict) or not _is_text(message.get("raw_key")):
+        return None
+    version = message.get("v")
+    return version if type(version) is int and version > VERSION else None
 
 
 def pack_rejections(rejections: Rejections) -> list[str]:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from movierec_platform.domain.findings import Finding
-from movierec_platform.domain.landed import EVENTS, ratings_fit, same_as_before, tied_instants
+from movierec_platform.domain.landed import ratings_fit, same_as_before, tied_instants
+from movierec_platform.domain.tables import EVENTS
 
 CHECKS = {
     "rating_range_and_step": True,

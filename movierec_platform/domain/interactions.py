@@ -12,18 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from movierec_platform.domain.registers import BUCKETS, Pair, PairState
+from movierec_platform.domain.tables import INTERACTIONS
 
-INTERACTIONS = pa.schema(
-    [
-        pa.field("user_id", pa.int64(), nullable=False),
-        pa.field("movie_id", pa.int64(), nullable=False),
-        pa.field("rating", pa.float64()),
-        pa.field("rated_at_ms", pa.int64()),
-        pa.field("event_id", pa.string()),
-        pa.field("seen_at_ms", pa.int64()),
-        pa.field("retracted_at_ms", pa.int64()),
-    ]
-)
 EVENT_COLUMNS = ("event_id", "event_type", "user_id", "movie_id", "rating", "timestamp_ms")
 """What `facts_of_events` reads."""
 _PAIR = ("user_id", "movie_id")

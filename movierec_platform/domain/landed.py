@@ -17,20 +17,8 @@ import pyarrow.compute as pc
 
 from movierec_platform.domain.events import EARLIEST_MS, ID_MAX_LENGTH, INT64_MAX, SECONDS_BELOW, Event
 from movierec_platform.domain.gate import AHEAD_MS, Rejected, judge, parse_json
+from movierec_platform.domain.tables import EVENTS
 
-EVENTS = pa.schema(
-    [
-        pa.field("event_id", pa.string(), nullable=False),
-        pa.field("event_type", pa.string(), nullable=False),
-        pa.field("user_id", pa.int64(), nullable=False),
-        pa.field("movie_id", pa.int64(), nullable=False),
-        pa.field("rating", pa.float64()),
-        pa.field("timestamp_ms", pa.int64(), nullable=False),
-        pa.field("session_id", pa.string()),
-        pa.field("recommendation_id", pa.string()),
-        pa.field("received_at_ms", pa.int64(), nullable=False),
-    ]
-)
 _CONTENT = EVENTS.names[:-1]
 _INSTANT = ("user_id", "movie_id", "timestamp_ms")
 _ORDER = [*_INSTANT, "event_id", "event_type", "rating", "session_id", "recommendation_id", "received_at_ms"]

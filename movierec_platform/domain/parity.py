@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from movierec_platform.domain.differences import Difference, Edge
 from movierec_platform.domain.digest import pair_hashes
 from movierec_platform.domain.edges import EDGES, edge_states
-from movierec_platform.domain.interactions import INTERACTIONS, pair_states
+from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.registers import Pair
+from movierec_platform.domain.tables import INTERACTIONS
 
 
 def edges_of(table: pa.Table) -> dict[Pair, tuple[Edge, ...]]:

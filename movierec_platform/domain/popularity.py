@@ -8,17 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from movierec_platform.domain.interactions import visible
+from movierec_platform.domain.tables import POPULARITY
 
-POPULARITY = pa.schema(
-    [
-        pa.field("movie_id", pa.int64(), nullable=False),
-        pa.field("rating_count", pa.int64(), nullable=False),
-        pa.field("rating_mean", pa.float64()),
-        pa.field("bayesian_mean", pa.float64()),
-        pa.field("seen_count", pa.int64(), nullable=False),
-        pa.field("trend", pa.float64(), nullable=False),
-    ]
-)
 READ_COLUMNS = ("movie_id", "rating", "seen_at_ms", "retracted_at_ms")
 """What is read of the interactions."""
 DAY_MS = 24 * 60 * 60 * 1000

@@ -28,22 +28,12 @@ from movierec_platform.config import Settings
 from movierec_platform.domain.envelope import RAW_PREFIX
 from movierec_platform.domain.event_checks import EventPolicy, Landed, event_findings, figures_of, findings_of_days
 from movierec_platform.domain.findings import Finding
-from movierec_platform.domain.landed import EVENTS, Judged, NotLanded, in_order, judge_lines
+from movierec_platform.domain.landed import Judged, NotLanded, in_order, judge_lines
+from movierec_platform.domain.tables import COMPACTIONS, EVENTS
 from movierec_platform.errors import PromotionRefused, UsageError
 from movierec_platform.services.promote import promote_checked
 
 TABLE, LEDGER, BY_DAY = "events", "compactions", "date"
-COMPACTIONS = pa.schema(
-    [
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("objects", pa.int64(), nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("landed", pa.int64(), nullable=False),
-        pa.field("accepted", pa.int64(), nullable=False),
-        pa.field("duplicates", pa.int64(), nullable=False),
-        pa.field("rejected", pa.map_(pa.string(), pa.int64()), nullable=False),
-    ]
-)
 _ANY = "any"
 _TRAILING_DAYS = 7
 _CHUNK_LINES = 50_000

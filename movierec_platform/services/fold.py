@@ -18,12 +18,12 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.domain.interactions import (
     EVENT_COLUMNS,
-    INTERACTIONS,
     facts_of_events,
     facts_of_ratings,
     fold_facts,
     in_buckets,
 )
+from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.services.compact import TABLE as EVENTS
 from movierec_platform.services.compact import Catalogue, landed_events
 

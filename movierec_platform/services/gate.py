@@ -17,11 +17,13 @@ from movierec_platform.domain.envelope import (
     Rejections,
     batch_id_of,
     encode,
+    newer_version,
     pack,
     pack_rejections,
     raw_key,
     raw_object,
     unpack,
+    unpack_rejections,
 )
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import GATE, CounterKey, observe
@@ -42,13 +44,18 @@ class Gate:
         """Every event of these messages is in the clean or in the dlq queue; returns how many events there were.
 
         The caller deletes the messages afterwards: one that comes again is judged the same and changes nothing.
+        Messages of a newer release, and refused events that a redrive has sent here, go to the dlq queue whole.
         """
         began_at_ns = time.time_ns()
         clean: list[str] = []
         refused: list[str] = []
         judged: list[tuple[Envelope, Counter[CounterKey]]] = []
         for message in messages:
-            envelope = unpack(message.body) or self._land_bare(message)
+            envelope = unpack(message.body)
+            if envelope is None and (newer_version(message.body) or unpack_rejections(message.body)):
+                refused.append(message.body)
+                continue
+            envelope = envelope or self._land_bare(message)
             verdicts = _judge_all(envelope)
             clean += verdicts.accepted
             refused += verdicts.refused

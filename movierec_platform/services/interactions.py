@@ -8,7 +8,8 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.interaction_checks import events_complete, pairs_do_not_shrink, row_findings
-from movierec_platform.domain.interactions import HARDLY_REPEATED, INTERACTIONS
+from movierec_platform.domain.interactions import HARDLY_REPEATED
+from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.services.compact import read_catalogue, stale_days
 from movierec_platform.services.fold import catalogue_ids, fold_tables
 from movierec_platform.services.promote import promote_checked

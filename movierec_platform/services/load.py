@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from movierec_platform.adapters.lake import Lake, Staged
-from movierec_platform.adapters.movielens import MOVIES, RATINGS, Log, Movie, MovieLensSet
+from movierec_platform.adapters.movielens import Log, Movie, MovieLensSet
 from movierec_platform.adapters.movielens.opened import opened
 from movierec_platform.config import Settings
 from movierec_platform.domain.findings import Finding
@@ -23,6 +23,7 @@ from movierec_platform.domain.movielens_checks import (
     ratings_findings,
 )
 from movierec_platform.domain.repeats import COLUMNS, PairKeys, superseded
+from movierec_platform.domain.tables import MOVIES, RATINGS
 from movierec_platform.errors import UsageError
 from movierec_platform.services.promote import promote_checked
 

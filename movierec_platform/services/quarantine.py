@@ -14,9 +14,11 @@ from movierec_platform.adapters.state import State
 from movierec_platform.domain.envelope import (
     EVENT_BYTES,
     MESSAGE_BYTES,
+    VERSION,
     Rejections,
     batch_id_of,
     encode,
+    newer_version,
     unpack,
     unpack_rejections,
 )
@@ -190,7 +192,7 @@ def _refusals(message: Message, rejections: Rejections | None) -> Iterator[Refus
             id=_id(message.body),
             reason_code=POISON,
             field=None,
-            detail="a whole message that could not be processed in five receives, or that no part of the platform sent",
+            detail=_why_whole(message.body),
             body=message.body,
             raw_key=envelope.raw_key if envelope else None,
             line=None,
@@ -215,7 +217,7 @@ def _refusals(message: Message, rejections: Rejections | None) -> Iterator[Refus
 def _tell(message: Message, rejections: Rejections | None) -> None:
     """The log says what became of a message."""
     if rejections is None:
-        log.warning("message %s is poison: it is in quarantine whole", message.message_id)
+        log.warning("message %s is in quarantine whole: %s", message.message_id, _why_whole(message.body))
         return
     log.info(
         {
@@ -226,6 +228,13 @@ def _tell(message: Message, rejections: Rejections | None) -> None:
             "reason_codes": sorted({one.rejection.reason_code for one in rejections.refused}),
         }
     )
+
+
+def _why_whole(body: str) -> str:
+    version = newer_version(body)
+    if version is None:
+        return "a whole message that could not be processed in five receives, or that no part of the platform sent"
+    return f"a message of version {version}; this release reads version {VERSION}: redrive it after the upgrade"
 
 
 def _id(origin: str) -> str:

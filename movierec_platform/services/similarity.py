@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.domain.similarity import Edges, SimilarityParameters
+from movierec_platform.domain.tables import SIMILARITY
 from movierec_platform.errors import CheckFailed
 from movierec_platform.services.learn import INTERACTIONS, Learn, Progress, learn_here
 from movierec_platform.services.versions import EDGES, Learned, edges_of, held_versions, record_learned
@@ -98,5 +99,6 @@ def _table(version: str, edges: Edges) -> pa.Table:
             "score": edges.score,
             "rank": edges.rank,
             "support": edges.support,
-        }
+        },
+        schema=SIMILARITY,
     )

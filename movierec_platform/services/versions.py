@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 
 from movierec_platform.adapters.graph import Publication
 from movierec_platform.adapters.lake import Lake
+from movierec_platform.domain.tables import EVALUATION, LEARNED, PUBLICATION
 from movierec_platform.errors import NotFound
 
 if TYPE_CHECKING:
@@ -25,31 +26,7 @@ EVALUATIONS = "evaluations"
 PUBLICATIONS = "publications"
 EDGE = ("source_id", "target_id", "score", "rank", "support")
 
-_EVALUATION = pa.schema(
-    [
-        pa.field("version", pa.string(), nullable=False),
-        pa.field("evaluated_at_ms", pa.int64(), nullable=False),
-        pa.field("published", pa.string()),
-        pa.field("passed", pa.bool_(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("users", pa.int64(), nullable=False),
-        pa.field("ndcg", pa.float64()),
-        pa.field("ndcg_low", pa.float64()),
-        pa.field("ndcg_high", pa.float64()),
-        pa.field("protocol", pa.string(), nullable=False),
-        pa.field("models", pa.string(), nullable=False),
-        pa.field("rules", pa.string(), nullable=False),
-    ]
-)
 _JSON = ("protocol", "models", "rules")
-_PUBLICATION = pa.schema(
-    [
-        pa.field("published_at_ms", pa.int64(), nullable=False),
-        pa.field("version", pa.string(), nullable=False),
-        pa.field("previous", pa.string()),
-        pa.field("why", pa.string(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +112,7 @@ def record_learned(lake: Lake, learned: Learned) -> None:
     """The lake tells how this version was learned; once told, it stays."""
     if learned.version not in lake.partitions(VERSIONS, "version"):
         row = {**asdict(learned), "parameters": json.dumps(dict(learned.parameters))}
-        lake.write(VERSIONS, pa.Table.from_pylist([row]), partition=("version", learned.version))
+        lake.write(VERSIONS, pa.Table.from_pylist([row], LEARNED), partition=("version", learned.version))
 
 
 def record_evaluated(lake: Lake, evaluated: Evaluated) -> Evaluated:
@@ -143,7 +120,7 @@ def record_evaluated(lake: Lake, evaluated: Evaluated) -> Evaluated:
     before = evaluation_of(lake, evaluated.version)
     if before is not None and _row(before) | {"evaluated_at_ms": 0} == _row(evaluated) | {"evaluated_at_ms": 0}:
         return before
-    rows = pa.Table.from_pylist([_row(evaluated)], _EVALUATION)
+    rows = pa.Table.from_pylist([_row(evaluated)], EVALUATION)
     lake.write(EVALUATIONS, rows, partition=("version", evaluated.version))
     return evaluated
 
@@ -156,7 +133,7 @@ def record_published(lake: Lake, before: Sequence[Publication], publication: Pub
     if publication in before:
         return [*before]
     rows = [asdict(one) for one in (*before, publication)]
-    lake.write(PUBLICATIONS, pa.Table.from_pylist(rows, _PUBLICATION))
+    lake.write(PUBLICATIONS, pa.Table.from_pylist(rows, PUBLICATION))
     return [*before, publication]
 
 
@@ -174,7 +151,7 @@ def evaluations(lake: Lake) -> list[Evaluated]:
     """The last evaluation of each version, the newest version last."""
     if not lake.exists(EVALUATIONS):
         return []
-    rows = lake.read(EVALUATIONS).sort_by("version").select(_EVALUATION.names).to_pylist()
+    rows = lake.read(EVALUATIONS, EVALUATION.names).sort_by("version").to_pylist()
     return [Evaluated(**{**row, **{name: json.loads(row[name]) for name in _JSON}}) for row in rows]
 
 
@@ -182,7 +159,7 @@ def publications(lake: Lake) -> list[Publication]:
     """Every move of the pointer, the latest last."""
     if not lake.exists(PUBLICATIONS):
         return []
-    rows = lake.read(PUBLICATIONS).sort_by("published_at_ms").select(_PUBLICATION.names).to_pylist()
+    rows = lake.read(PUBLICATIONS, PUBLICATION.names).sort_by("published_at_ms").to_pylist()
     return [Publication(**row) for row in rows]
 
 
@@ -222,7 +199,8 @@ def require_held(lake: Lake, version: str) -> str:
 def _learned(lake: Lake) -> list[Learned]:
     if not lake.exists(VERSIONS):
         return []
-    return [Learned(**{**row, "parameters": json.loads(row["parameters"])}) for row in lake.read(VERSIONS).to_pylist()]
+    rows = lake.read(VERSIONS, LEARNED.names).to_pylist()
+    return [Learned(**{**row, "parameters": json.loads(row["parameters"])}) for row in rows]
 
 
 def _row(evaluated: Evaluated) -> dict[str, Any]:

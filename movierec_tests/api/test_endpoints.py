@@ -13,7 +13,7 @@ from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.api.app import create_app, services_of
 from movierec_platform.config import Settings
-from movierec_platform.domain.popularity import POPULARITY
+from movierec_platform.domain.tables import POPULARITY
 from movierec_tests.api.conftest import ANA, MOVIES, SEEN_AT_MS, UNKNOWN, VERSION, VIEWERS, Platform, rated
 from movierec_tests.servers import empty_settings
 

@@ -29,14 +29,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from movierec_platform.adapters.lake import ROW_GROUP_ROWS, parquet_writer
-from movierec_platform.adapters.movielens import RATINGS
-from movierec_platform.domain.interactions import (
-    EVENT_COLUMNS,
-    HARDLY_REPEATED,
-    INTERACTIONS,
-    facts_of_events,
-    facts_of_ratings,
-)
+from movierec_platform.domain.interactions import EVENT_COLUMNS, HARDLY_REPEATED, facts_of_events, facts_of_ratings
+from movierec_platform.domain.tables import INTERACTIONS, RATINGS
 from movierec_platform.services.fold import fold_batches
 from movierec_tests.benchmarks.measure import print_result
 

@@ -31,7 +31,7 @@ import pyarrow as pa
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.graph_bulk import Reconstruction, open_bulk
 from movierec_platform.config import Settings
-from movierec_platform.domain.interactions import INTERACTIONS
+from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.services.rebuild import whole_users, write_users
 from movierec_tests.benchmarks.graph_ingest import UNWIND, arcadedb, driver_of, given_neo4j
 from movierec_tests.benchmarks.measure import cpu_seconds, print_result

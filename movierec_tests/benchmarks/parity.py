@@ -35,10 +35,10 @@ from pydantic import SecretStr
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.adapters.movielens import MOVIES as MOVIES_SCHEMA
-from movierec_platform.adapters.movielens import RATINGS as RATINGS_SCHEMA
 from movierec_platform.config import Settings, load_settings, variables_of
 from movierec_platform.domain.interactions import facts_of_ratings, pair_states
+from movierec_platform.domain.tables import MOVIES as MOVIES_SCHEMA
+from movierec_platform.domain.tables import RATINGS as RATINGS_SCHEMA
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.local.graph import DATABASE, USER, GraphServer

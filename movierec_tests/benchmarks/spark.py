@@ -23,8 +23,8 @@ from pydantic import SecretStr
 
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.config import Settings, load_settings
-from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.similarity import SimilarityParameters
+from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.services.learn import learner_of

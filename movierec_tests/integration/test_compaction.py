@@ -30,10 +30,9 @@ from movierec_platform.domain.event_checks import CHECKS, EventPolicy
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import bucket_counts
 from movierec_platform.domain.gate import judge
-from movierec_platform.domain.landed import EVENTS
+from movierec_platform.domain.tables import COMPACTIONS, EVENTS
 from movierec_platform.errors import LakeUnavailable, ObjectStoreUnavailable, PromotionRefused, UsageError
 from movierec_platform.services.compact import (
-    COMPACTIONS,
     Catalogue,
     DayReport,
     compact_day,

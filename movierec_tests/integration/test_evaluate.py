@@ -18,8 +18,8 @@ from movierec_platform.cli.printing import out
 from movierec_platform.config import Settings, variables_of
 from movierec_platform.domain.evaluation.protocol import Protocol
 from movierec_platform.domain.evaluation.results import Evaluation
-from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.similarity import Edges, SimilarityParameters, neighbours
+from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.errors import LakeUnavailable, NobodyToTest
 from movierec_platform.services.evaluate import (
     CoWatch,

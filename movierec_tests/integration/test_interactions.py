@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.config import STACK_ENV, Settings, variables_of, write_env_file
 from movierec_platform.defs.batch import lake as lake_assets
@@ -19,6 +18,7 @@ from movierec_platform.domain.envelope import encode, raw_key, raw_object
 from movierec_platform.domain.event_checks import EventPolicy
 from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.registers import Pair, PairState, bucket_of
+from movierec_platform.domain.tables import MOVIES, RATINGS
 from movierec_platform.errors import LakeUnavailable, PromotionRefused
 from movierec_platform.services.compact import compact_day, read_catalogue
 from movierec_platform.services.fold import fold_everything, fold_tables

@@ -15,9 +15,9 @@ import pytest
 
 from movierec_platform.adapters.aws import s3_client
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.config import Settings
+from movierec_platform.domain.tables import MOVIES, RATINGS
 from movierec_platform.errors import LakeUnavailable, PromotionRefused, UsageError
 from movierec_platform.services.load import Loaded, load_archive
 

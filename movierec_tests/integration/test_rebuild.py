@@ -27,13 +27,13 @@ from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.graph_bulk import Reconstruction, open_bulk
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import open_lease
-from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.cli.main import app
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
 from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.gate import judge
 from movierec_platform.domain.registers import PairState, fold
+from movierec_platform.domain.tables import MOVIES, RATINGS
 from movierec_platform.errors import CheckFailed, Conflict
 from movierec_platform.services.catalog import project_catalog
 from movierec_platform.services.fold import fold_everything

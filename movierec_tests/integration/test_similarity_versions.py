@@ -31,9 +31,9 @@ from movierec_platform.config import STACK_ENV, Settings, variables_of, write_en
 from movierec_platform.defs.batch import evaluation, similarity
 from movierec_platform.defs.batch import graph as graph_assets
 from movierec_platform.defs.batch.resources import resources
-from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.publish_gate import RULES, GatePolicy
 from movierec_platform.domain.similarity import SimilarityParameters
+from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.errors import CheckFailed, Conflict, LeaseLost, NotPublished
 from movierec_platform.services import similarity_versions
 from movierec_platform.services.judge import JudgePolicy, judge_version

@@ -14,8 +14,8 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.snapshot import SnapshotHolder, open_snapshot
 from movierec_platform.adapters.snapshot_files import UNFINISHED, newest_snapshot, read_snapshot, write_snapshot
 from movierec_platform.config import Settings
-from movierec_platform.domain.popularity import POPULARITY
 from movierec_platform.domain.registers import PairState
+from movierec_platform.domain.tables import POPULARITY
 from movierec_platform.errors import LakeUnavailable, NotPublished
 from movierec_platform.services.histories import Histories
 from movierec_platform.services.recommend import Recommender, Wanted

@@ -10,8 +10,8 @@ import pytest
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.spark import learn_on_spark
 from movierec_platform.config import Settings
-from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.similarity import SimilarityParameters, neighbours
+from movierec_platform.domain.tables import INTERACTIONS
 from movierec_tests.servers import empty_settings
 
 pytestmark = [

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.config import load_settings
-from movierec_platform.domain.interactions import INTERACTIONS, visible
+from movierec_platform.domain.interactions import visible
 from movierec_platform.domain.registers import PairState
+from movierec_platform.domain.tables import INTERACTIONS, MOVIES, RATINGS
 from movierec_platform.errors import DagsterUnavailable
 from movierec_platform.services.catalog import catalog_rows
 from movierec_platform.services.import_ratings import user_batches

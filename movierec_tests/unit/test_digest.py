@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from movierec_platform.domain.digest import digest, pair_hashes
 from movierec_platform.domain.edges import EDGES, visibility
-from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.registers import PairState, bucket_of
+from movierec_platform.domain.tables import INTERACTIONS
 
 AT_MS = st.none() | st.integers(0, 3) | st.integers(0, 2**63 - 1)
 REGISTERS = {

@@ -15,7 +15,7 @@ from movierec_platform.domain.event_checks import (
     findings_of_days,
 )
 from movierec_platform.domain.findings import Finding
-from movierec_platform.domain.landed import EVENTS
+from movierec_platform.domain.tables import EVENTS
 
 POLICY = EventPolicy(volume_factor=4, volume_days=3, ahead_ms=1000, ahead_share=0.5, ahead_events=2)
 MOVIES = pa.array([10, 20])

@@ -11,17 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.adapters.movielens import RATINGS
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.interactions import (
     EVENT_COLUMNS,
-    INTERACTIONS,
     facts_of_events,
     facts_of_ratings,
     in_buckets,
     pair_states,
 )
 from movierec_platform.domain.registers import PairState, bucket_of, fold
+from movierec_platform.domain.tables import INTERACTIONS, RATINGS
 from movierec_platform.services.fold import fold_batches
 
 START_MS = 1_600_000_000_000

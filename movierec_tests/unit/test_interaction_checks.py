@@ -5,7 +5,7 @@ import pytest
 
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.interaction_checks import CHECKS, events_complete, pairs_do_not_shrink, row_findings
-from movierec_platform.domain.interactions import INTERACTIONS
+from movierec_platform.domain.tables import INTERACTIONS
 
 AT_MS = 1_600_000_000_000
 Row = tuple[int, int, float | None, int | None, str | None, int | None, int | None]

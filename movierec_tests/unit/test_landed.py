@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from movierec_platform.domain.envelope import raw_object
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import Rejected, judge, parse_json
-from movierec_platform.domain.landed import EVENTS, NotLanded, in_order, judge_lines
+from movierec_platform.domain.landed import NotLanded, in_order, judge_lines
+from movierec_platform.domain.tables import EVENTS
 from movierec_tests.unit.test_judge_all import KINDS, NOT_JSON, NOW, text_of
 
 ROW = {

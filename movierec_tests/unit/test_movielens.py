@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
-from movierec_platform.adapters.movielens import MOVIES, RATINGS, Movie
+from movierec_platform.adapters.movielens import Movie
 from movierec_platform.adapters.movielens import members as zip_members
 from movierec_platform.adapters.movielens.members import Members
 from movierec_platform.adapters.movielens.opened import opened
 from movierec_platform.config import load_settings
+from movierec_platform.domain.tables import MOVIES, RATINGS
 from movierec_platform.errors import UsageError
 
 RATINGS_CSV = "userId,movieId,rating,timestamp\n1,10,4.0,964982703\n1,20,0.5,964981247\n2,10,5,1445714835\n"

@@ -6,7 +6,6 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
-from movierec_platform.adapters.movielens import MOVIES, RATINGS
 from movierec_platform.domain.events import EARLIEST_MS
 from movierec_platform.domain.findings import refusals
 from movierec_platform.domain.movielens_checks import (
@@ -18,6 +17,7 @@ from movierec_platform.domain.movielens_checks import (
     rating_figures,
     ratings_findings,
 )
+from movierec_platform.domain.tables import MOVIES, RATINGS
 
 NOW_MS = 1_700_000_000_000
 GOOD = RatingFigures(rows=100, outside=0, off_step=0, orphans=0, repeated=0, first_ms=EARLIEST_MS, last_ms=NOW_MS)

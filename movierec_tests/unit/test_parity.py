@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from movierec_platform.domain.differences import Difference, Edge, edge_type
 from movierec_platform.domain.edges import EDGES, edges_table
-from movierec_platform.domain.interactions import INTERACTIONS
 from movierec_platform.domain.parity import differences
 from movierec_platform.domain.registers import UNSEEN, Pair, PairState
+from movierec_platform.domain.tables import INTERACTIONS
 
 RATED = PairState(4.0, 10, "e", 10, None)
 SEEN = PairState(seen_at_ms=20)

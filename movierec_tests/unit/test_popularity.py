@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.domain.popularity import DAY_MS, POPULARITY, READ_COLUMNS, latest_seen_ms, popularity
+from movierec_platform.domain.popularity import DAY_MS, READ_COLUMNS, latest_seen_ms, popularity
+from movierec_platform.domain.tables import POPULARITY
 
 START_MS = 1_600_000_000_000
 SCHEMA = pa.schema(

@@ -8,9 +8,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.adapters.movielens import RATINGS
 from movierec_platform.domain import repeats
 from movierec_platform.domain.repeats import PairKeys, pair_keys, superseded
+from movierec_platform.domain.tables import RATINGS
 
 Row = tuple[int, int, float, int]
 INT64_MAX = 2**63 - 1

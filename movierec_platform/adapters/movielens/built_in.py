@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from movierec_platform.adapters.movielens import BUILT_IN, RATINGS, Movie, MovieLensSet
+from movierec_platform.adapters.movielens import BUILT_IN, Movie, MovieLensSet
+from movierec_platform.domain.tables import RATINGS
 from movierec_platform.domain.titles import genres_of, natural_title
 
 

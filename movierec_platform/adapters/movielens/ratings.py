@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from movierec_platform.adapters.movielens import RATINGS
 from movierec_platform.adapters.movielens.forms import Form
 from movierec_platform.adapters.movielens.members import Members
 from movierec_platform.domain.events import INT64_MAX
+from movierec_platform.domain.tables import RATINGS
 from movierec_platform.errors import UsageError
 
 _COLUMNS = {"user_id": pa.int64(), "movie_id": pa.int64(), "rating": pa.float64(), "timestamp": pa.int64()}
