@@ -211,7 +211,7 @@ def test_the_log_before_is_kept(tmp_path: Path) -> None:
 
 def test_orphans_of_a_killed_stack_are_ended_even_without_their_leader(tmp_path: Path, stubborn: Script) -> None:
     record = StackRecord(tmp_path)
-    record.begin()
+    record.begin("embedded")
     record.add("script", stubborn.process.pid)
     child = psutil.Process(int(stubborn.ready.read_text()))
     stubborn.process.kill()
@@ -240,7 +240,7 @@ time.sleep(600)
     server.code = code
     server.start()
     record = StackRecord(tmp_path)
-    record.begin()
+    record.begin("embedded")
     record.add("script", server.process.pid)
     threading.Thread(target=server.process.wait, daemon=True).start()  # as init would, whose child an orphan is
     assert record.end_orphans(within_s=5) == 2
@@ -250,7 +250,7 @@ time.sleep(600)
 
 def test_a_process_that_got_the_pid_of_a_dead_server_is_left_alone(tmp_path: Path, stubborn: Script) -> None:
     record = StackRecord(tmp_path)
-    record.begin()
+    record.begin("embedded")
     record.add("script", stubborn.process.pid)
     record._content["servers"][0]["created_at_s"] -= 60.0
     assert record.end_orphans() == 0
