@@ -45,7 +45,6 @@ class Neo4jServer(Server):
     ready_within_s = 120.0
     stop_within_s = 30.0
     java_arguments: ClassVar[tuple[str, ...]] = JAVA_ARGUMENTS
-    _java = ""
 
     @property
     def uri(self) -> str:
@@ -71,17 +70,12 @@ class Neo4jServer(Server):
         digest = hashlib.sha256((LAUNCHER / "pom.xml").read_bytes()).hexdigest()
         return self.folder / f"lib-{digest[:12]}"
 
-    def prepare(self, tell: Callable[[str], None] = lambda message: None) -> None:
-        """The artifacts are there, and a Java that runs them. Raises ServerFailed, which says what to install."""
-        self._java = require_java()
+    def prepare(self, tell: Callable[[str], None] = lambda message: None) -> str:
+        """The artifacts are there; returns the Java that runs them. Raises ServerFailed, which says what to install."""
+        java = find_java()
         if self.library.is_dir():
-            return
-        mvn = shutil.which("mvn")
-        if mvn is None:
-            raise ServerFailed(
-                "Neo4j is fetched by Maven, and there is no program `mvn` here: install it (Debian and Ubuntu: "
-                "apt-get install maven), or run the embedded graph"
-            )
+            return java
+        mvn = find_maven()
         tell("fetching Neo4j with Maven, once for this home (120 MB) ...")
         part = self.folder / "lib.part"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,13 +97,11 @@ class Neo4jServer(Server):
         for outdated in self.folder.glob("lib-*"):
             shutil.rmtree(outdated)
         part.replace(self.library)
+        return java
 
     def command(self) -> Command:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _ = self.password
-        if not self._java or not self.library.is_dir():
-            self.prepare()
-        program = [self._java, *self.java_arguments, "-cp", f"{self.library}/*", str(LAUNCHER / "Neo4jServer.java")]
+        program = [self.prepare(), *self.java_arguments, "-cp", f"{self.library}/*", str(LAUNCHER / "Neo4jServer.java")]
         arguments = [str(self.folder), str(self.port), str(self.folder / "password")]
         return Command([*program, *arguments], inherited_environment(), self.folder)
 
@@ -129,7 +121,7 @@ class Neo4jServer(Server):
         return True
 
 
-def require_java() -> str:
+def find_java() -> str:
     """The program `java`, of a JDK that is new enough. Raises ServerFailed, which says what to install."""
     needs = f"Neo4j needs a JDK of at least Java {OLDEST_JAVA}"
     install = "install one (Debian and Ubuntu: apt-get install openjdk-17-jdk-headless), or run the embedded graph"
@@ -144,6 +136,17 @@ def require_java() -> str:
     if "jdk.compiler@" not in modules:
         raise ServerFailed(f"{needs}, and {java} has no compiler: {install}")
     return java
+
+
+def find_maven() -> str:
+    """The program `mvn`. Raises ServerFailed, which says what to install."""
+    mvn = shutil.which("mvn")
+    if mvn is None:
+        raise ServerFailed(
+            "Neo4j is fetched by Maven, and there is no program `mvn`: install it (Debian and Ubuntu: apt-get install "
+            "maven), or run the embedded graph"
+        )
+    return mvn
 
 
 def _first_error(output: str) -> str:

@@ -316,7 +316,7 @@ class Stack:
     def _stack_env(self) -> dict[str, str]:
         """Where everything is, for other processes: addresses and credentials, no tuning."""
         variables = self._variables()
-        return {name: variables[name] for name in STACK_VARIABLES}
+        return {name: variables[name] for name in STACK_VARIABLES if name in variables}
 
     def _moved(self, server: Server, note: str = "") -> str:
         """The note, and that the port is not the one asked for."""

@@ -45,6 +45,8 @@ from movierec_platform.services.rebuild_files import write_files
 from movierec_platform.services.similarity import made_at_ms
 from movierec_platform.services.verify import verify
 
+pytestmark = pytest.mark.both_graphs
+
 AT_MS = 1_600_000_000_000
 NOW_MS = 2_000_000_000_000
 MOVIE_IDS = range(1, 61)

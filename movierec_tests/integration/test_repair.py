@@ -22,6 +22,8 @@ from movierec_platform.services.repair import repair
 from movierec_platform.services.verify import verify
 from movierec_tests.integration.conftest import GOOD, NOW, Platform
 
+pytestmark = pytest.mark.both_graphs
+
 WRONG_REGISTERS: dict[str, list[Any]] = {
     "rating": [1.0, None, 4, "four"],
     "rated_at_ms": [NOW - 1, None, NOW + 0.5],

@@ -47,6 +47,8 @@ from movierec_platform.services.versions import (
     standings,
 )
 
+pytestmark = pytest.mark.both_graphs
+
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=timezone.utc)
 AT_MS = 1_600_000_000_000
 TASTES, USERS_EACH, MOVIES_EACH, SEEN = 3, 20, 10, 7
