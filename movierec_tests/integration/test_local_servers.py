@@ -1,5 +1,6 @@
 """The servers of the local stack, one at a time: what survives which end, and what a failed start says."""
 
+import json
 import os
 import signal
 import stat
@@ -20,14 +21,15 @@ from neo4j.exceptions import ClientError
 from movierec_platform.adapters.aws import s3_client, sqs_client
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
-from movierec_platform.config import Settings
-from movierec_platform.errors import ServerFailed, UsageError
+from movierec_platform.config import Settings, load_settings
+from movierec_platform.errors import Conflict, ServerFailed, UsageError
 from movierec_platform.infrastructure.provision import LIFECYCLE, provision
 from movierec_platform.local.aws import AwsServer
 from movierec_platform.local.graph import DATABASE, USER, GraphServer
 from movierec_platform.local.ports import Ports
 from movierec_platform.local.record import HomeLock, StackRecord
 from movierec_platform.local.server import Command, Server
+from movierec_platform.local.stack import Stack
 
 
 class Script(Server):
@@ -261,6 +263,15 @@ def test_one_stack_a_home(tmp_path: Path) -> None:
     with HomeLock(tmp_path), pytest.raises(UsageError, match=rf"already running in .* \(pid {os.getpid()}\)"):
         HomeLock(tmp_path)
     HomeLock(tmp_path).release()
+
+
+def test_a_graph_older_than_the_one_that_the_home_ran_last_is_refused_and_nothing_forgotten(tmp_path: Path) -> None:
+    record = {"clean": False, "pid": 1, "servers": [], "graph": "embedded"}
+    (tmp_path / "stack.json").write_text(json.dumps(record))
+    (tmp_path / "neo4j" / "data").mkdir(parents=True)
+    with pytest.raises(Conflict, match=r"neo4j/data is older than the embedded one.*--graph embedded"):
+        Stack(load_settings({"home": tmp_path, "graph": "neo4j"})).start()
+    assert json.loads((tmp_path / "stack.json").read_text()) == record
 
 
 def test_the_lock_of_a_killed_stack_is_free(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
-"""The real Neo4j: filled by its own import tool, closed to strangers, durable, with our constraints; and its stack."""
+"""The real Neo4j: closed to strangers, durable, with our constraints, and filled by its own import tool."""
 
-import json
 import os
 import shlex
 import stat
@@ -14,12 +13,8 @@ import pytest
 from neo4j.exceptions import AuthError, ConstraintError
 
 from movierec_platform.adapters.graph import Graph
-from movierec_platform.adapters.graph_bulk import open_bulk
-from movierec_platform.config import Settings
-from movierec_platform.errors import Conflict
 from movierec_platform.local.graph import DATABASE
 from movierec_platform.local.neo4j import Neo4jServer
-from movierec_platform.local.stack import Stack
 from movierec_platform.services.rebuild import rebuild
 from movierec_platform.services.rebuild_files import write_files
 from movierec_tests.both_graphs import ON_NEO4J
@@ -47,8 +42,8 @@ def import_files(server: Neo4jServer, command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_imported_graph_is_the_embedded_one_kept_from_strangers_and_through_a_kill(
-    neo4j_server: Neo4jServer,
+@pytest.mark.long
+def test_what_the_import_tool_made_of_the_files_is_the_embedded_graph(
     own_server: Neo4jServer,
     world: World,  # noqa: F811
     tmp_path: Path,
@@ -61,26 +56,33 @@ def test_an_imported_graph_is_the_embedded_one_kept_from_strangers_and_through_a
     assert (rebuilt.resumed, rebuilt.way) == (True, "Bolt")
     with Graph.open(settings) as graph:
         assert World(settings, world.lake, graph).dump() == embedded
+    assert own_server.stop()  # by itself, when asked to
 
+
+def test_strangers_stay_outside_and_a_kill_loses_nothing(neo4j_server: Neo4jServer) -> None:
     for stranger in ("neo4j", "wrong"):
         with (
-            neo4j.GraphDatabase.driver(own_server.uri, auth=("neo4j", stranger)) as driver,
+            neo4j.GraphDatabase.driver(neo4j_server.uri, auth=("neo4j", stranger)) as driver,
             pytest.raises(AuthError),
         ):
             driver.execute_query("RETURN 1", database_=DATABASE)
-    for path, mode in ((neo4j_server.folder, 0o700), (own_server.folder / "password", 0o600)):
+    for path, mode in ((neo4j_server.folder, 0o700), (neo4j_server.folder / "password", 0o600)):
         assert stat.S_IMODE(path.stat().st_mode) == mode
-    process = psutil.Process(own_server.process.pid)
-    assert not any(own_server.password in argument for argument in process.cmdline())
+    process = psutil.Process(neo4j_server.process.pid)
+    assert not any(neo4j_server.password in argument for argument in process.cmdline())
+    assert neo4j_server.password not in neo4j_server.log.read_text()
     listening = {one.laddr for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
-    assert {(one.ip.removeprefix("::ffff:"), one.port) for one in listening} == {("127.0.0.1", own_server.port)}
+    assert {(one.ip.removeprefix("::ffff:"), one.port) for one in listening} == {("127.0.0.1", neo4j_server.port)}
 
-    own_server.process.kill()
-    own_server.process.wait()
-    own_server.restart()
-    with Graph.open(settings) as graph:
-        assert World(settings, world.lake, graph).dump() == embedded
-    assert own_server.stop()  # by itself, when asked to
+    auth = (neo4j_server.user, neo4j_server.password)
+    with neo4j.GraphDatabase.driver(neo4j_server.uri, auth=auth) as driver:
+        driver.execute_query("CREATE (:Kept {id: 7})", database_=DATABASE)
+    neo4j_server.process.kill()
+    neo4j_server.process.wait()
+    neo4j_server.restart()
+    with neo4j.GraphDatabase.driver(neo4j_server.uri, auth=auth) as driver:
+        found = driver.execute_query("MATCH (n:Kept) WITH n, n.id AS id DELETE n RETURN id", database_=DATABASE).records
+    assert [record.values() for record in found] == [[7]]
 
 
 @ON_NEO4J
@@ -96,27 +98,3 @@ def test_ids_are_unique_and_indexed(clean_graph: Graph) -> None:
     }
     with pytest.raises(ConstraintError):
         clean_graph._driver.execute_query("CREATE (:Usuario {id: 1}), (:Usuario {id: 1})", database_=DATABASE)
-
-
-@ON_NEO4J
-def test_a_stack_that_changes_its_graph_makes_it_from_the_lake(world: World) -> None:  # noqa: F811
-    before = world.dump()
-    world.empty()
-    said: list[tuple[str, str]] = []
-    Stack(world.settings)._graph_from_lake(lambda *what: said.append(what))
-    assert world.dump() == before
-    with open_bulk(world.settings) as graph:
-        pairs = graph.pair_count()
-    assert said[0][0] == "graph"
-    assert pairs > 0
-
-
-def test_a_graph_older_than_the_one_that_the_home_ran_last_is_refused_and_nothing_forgotten(
-    fresh_settings: Settings,
-) -> None:
-    record = {"clean": False, "pid": 1, "servers": [], "graph": "embedded"}
-    (fresh_settings.home / "stack.json").write_text(json.dumps(record))
-    (fresh_settings.home / "neo4j" / "data").mkdir(parents=True)
-    with pytest.raises(Conflict, match=r"neo4j/data is older than the embedded one.*--graph embedded"):
-        Stack(fresh_settings.model_copy(update={"graph": "neo4j"})).start()
-    assert json.loads((fresh_settings.home / "stack.json").read_text()) == record
