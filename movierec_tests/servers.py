@@ -47,6 +47,7 @@ class ShortLivedNeo4j(Neo4jServer):
 def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neo4jServer]:
     """A real Neo4j, with what other tests left in it."""
     server = ShortLivedNeo4j(tmp_path_factory.mktemp("neo4j-home"), 0)
+    server.prepare()
     server.start()
     yield server
     server.stop()

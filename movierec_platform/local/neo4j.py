@@ -42,7 +42,7 @@ class Neo4jServer(Server):
     user: ClassVar[str] = "neo4j"
     http_url: ClassVar[str] = ""
     """It has no bulk endpoint."""
-    ready_within_s = 120.0
+    ready_within_s = 180.0
     stop_within_s = 30.0
     java_arguments: ClassVar[tuple[str, ...]] = JAVA_ARGUMENTS
 
