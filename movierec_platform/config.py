@@ -63,7 +63,10 @@ class Settings(BaseSettings):
     )
     metrics_port: int = Field(8000, ge=0, le=65535, description="port of the Prometheus exporter")
     dagster_port: int = Field(3000, ge=0, le=65535, description="port of Dagster's webserver")
-    bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the embedded graph")
+    graph: Literal["embedded", "neo4j"] = Field(
+        "embedded", description="graph of the local stack: embedded (ArcadeDB) or neo4j, which needs a JDK and Maven"
+    )
+    bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the local stack's graph")
     aws_port: int = Field(4566, ge=0, le=65535, description="port of the embedded SQS and S3")
 
     locust_port: int = Field(
