@@ -63,11 +63,21 @@ class Settings(BaseSettings):
     )
     metrics_port: int = Field(8000, ge=0, le=65535, description="port of the Prometheus exporter")
     dagster_port: int = Field(3000, ge=0, le=65535, description="port of Dagster's webserver")
-    bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the embedded graph")
+    graph: Literal["embedded", "neo4j"] = Field(
+        "embedded", description="graph of the local stack: embedded (ArcadeDB) or neo4j, which needs a JDK and Maven"
+    )
+    bolt_port: int = Field(7687, ge=0, le=65535, description="Bolt port of the local stack's graph")
     aws_port: int = Field(4566, ge=0, le=65535, description="port of the embedded SQS and S3")
 
     locust_port: int = Field(
         8089, ge=0, le=65535, description="port of Locust's page, which `movierec traffic --locust --ui` starts"
+    )
+
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="how processes log: json, pretty (coloured text), or auto: pretty at a terminal, else json"
+    )
+    traces: bool = Field(
+        False, description="true: spans from request to graph are exported, as OTEL_EXPORTER_OTLP_ENDPOINT says"
     )
 
     stack_restarts: int = Field(

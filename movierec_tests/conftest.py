@@ -14,7 +14,7 @@ import pytest
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-pytest_plugins = ["movierec_tests.servers"]
+pytest_plugins = ["movierec_tests.both_graphs", "movierec_tests.servers"]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long",
         action="store_true",
-        help="kill every process several times (faults), post 100,000 tiny requests (api)",
+        help="kill every process several times (faults), post 100,000 tiny requests (api), show the real demo",
     )
     parser.addoption("--faults-seed", type=int, help="make the choices of an earlier run of movierec_tests/faults")
 

@@ -14,7 +14,8 @@ from movierec_platform.adapters.graph import Graph
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
-from movierec_platform.local.graph import DATABASE, USER, GraphServer
+from movierec_platform.local.graph import DATABASE, GraphServer
+from movierec_platform.local.neo4j import JAVA_ARGUMENTS, Neo4jServer
 from movierec_tests.postgres import PostgresServer, postgres_binaries
 
 
@@ -28,12 +29,34 @@ def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
 
 
 @pytest.fixture(scope="session")
-def graph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphServer]:
-    """The graph, with what other tests left in it; `clean_graph` empties it."""
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphServer]:
+    """The embedded graph, with what other tests left in it; `clean_graph` empties it."""
     server = GraphServer(tmp_path_factory.mktemp("graph-home"), 0)
     server.start()
     yield server
     server.stop()
+
+
+class ShortLivedNeo4j(Neo4jServer):
+    """A Neo4j whose JVM spends little on compiling: half the CPU seconds of a start."""
+
+    java_arguments = (*JAVA_ARGUMENTS, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
+
+@pytest.fixture(scope="session")
+def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neo4jServer]:
+    """A real Neo4j, with what other tests left in it."""
+    server = ShortLivedNeo4j(tmp_path_factory.mktemp("neo4j-home"), 0)
+    server.prepare()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def graph_kind(request: pytest.FixtureRequest) -> str:
+    """The graph that `settings` name: the embedded one, or that of a test marked `both_graphs`."""
+    return getattr(request, "param", "embedded")
 
 
 @pytest.fixture(scope="session")
@@ -63,15 +86,20 @@ def aws_settings(aws_server: AwsServer, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def settings(aws_settings: Settings, graph_server: GraphServer) -> Settings:
+def settings(request: pytest.FixtureRequest, aws_settings: Settings, graph_kind: str) -> Settings:
     """The same, and where the graph is."""
-    return aws_settings.model_copy(
+    return with_graph(aws_settings, request.getfixturevalue(f"{graph_kind}_server"))
+
+
+def with_graph(settings: Settings, server: GraphServer | Neo4jServer) -> Settings:
+    """The settings that name this graph."""
+    return settings.model_copy(
         update={
-            "neo4j_uri": graph_server.uri,
-            "neo4j_user": USER,
-            "neo4j_password": SecretStr(graph_server.password),
+            "neo4j_uri": server.uri,
+            "neo4j_user": server.user,
+            "neo4j_password": SecretStr(server.password),
             "neo4j_database": DATABASE,
-            "graph_http_url": graph_server.http_url,
+            "graph_http_url": server.http_url,
         }
     )
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask, g, request
 
 from movierec_platform.api.errors import Problem
-from movierec_platform.api.observed import KEY_ID
+from movierec_platform.api.observed import tell
 from movierec_platform.domain.keys import Key, Scope
 from movierec_platform.services.keys import Verifier
 
@@ -36,7 +36,7 @@ def require_keys(
         except Problem:
             on_refusal()  # which may refuse it for being too frequent
             raise
-        request.environ[KEY_ID] = key.id
+        tell(key=key.id)
         if scope and scope not in key.scopes:
             has = " and ".join(key.scopes)
             detail = f"this needs a key with the scope {scope}; yours has {has}"

@@ -81,7 +81,7 @@ def _problem(error: Problem) -> Response:
 
 def _misconfigured(error: UsageError) -> Response:
     """503: the caller's errors are Problems, so this one is about our settings (the graph refuses the password)."""
-    log.error("request %s: %s", request_id(), error)
+    log.error("%s", error)
     return problem(503, "misconfigured", "a part of the platform is misconfigured; its log has the request_id")
 
 
@@ -91,7 +91,7 @@ def _not_published(error: NotPublished) -> Response:
 
 def _dependency_down(error: Transient) -> Response:
     """503. What exactly did not answer, and at which address, goes to the log only."""
-    log.warning("request %s: %s: %s", request_id(), type(error).__name__, error)
+    log.warning("%s: %s", type(error).__name__, error)
     slug, detail = _DOWN.get(type(error), ("unavailable", "a part of the platform does not answer; try again"))
     return problem(503, slug, detail, {"Retry-After": str(RETRY_AFTER_S)})
 

@@ -1,5 +1,6 @@
 """The arguments that choose movies and pages, the same in a query string and in a JSON body."""
 
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -54,6 +55,11 @@ class WantedQuery(FilterQuery):
     include_seen: Flag = Field(False, description=_INCLUDE_SEEN)
     diversity: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description=_DIVERSITY)
     explain: Flag = Field(False, description=_EXPLAIN)
+
+    @cached_property
+    def wanted(self) -> Wanted:
+        """What these arguments ask for."""
+        return wanted_of(self, self.explain)
 
 
 BodyId = Annotated[int, Field(ge=1, le=INT64_MAX)]

@@ -10,6 +10,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from movierec_platform.api.arguments import Flag, Query
 from movierec_platform.api.body import NDJSON, NDJSON_TYPES, Room, check_type, parse_events, read_body
+from movierec_platform.api.observed import request_id, tell
 from movierec_platform.api.routes import Routes, answer, json_body
 from movierec_platform.config import Settings
 from movierec_platform.domain.gate import Rejected, judge
@@ -84,8 +85,9 @@ def blueprint(settings: Settings, lander: Lander, landed: Callable[[int], None])
             events = parse_events(body, request.mimetype in NDJSON_TYPES, settings.max_request_events)
             refusals = _refusals(events) if query.validate_ else {}
             accepted = [event for index, event in enumerate(events) if index not in refusals]
-            receipt = lander.land(accepted) if accepted else None
+            receipt = lander.land(accepted, request_id()) if accepted else None
         landed(len(accepted))
+        tell(batch_id=receipt.batch_id if receipt else None, accepted=len(accepted), rejected=len(refusals))
         return answer(_receipt(events, refusals, receipt), 202)
 
     return routes

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 
+from movierec_platform.adapters.log_lines import about
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 access_log = logging.getLogger("movierec_platform.access")
 
-KEY_ID = "movierec.key_id"
-"""In the WSGI environment, for the log: the id of the key that the request came with, where it needed one."""
+_TOLD = "movierec.told"
 _REQUEST_ID = "movierec.request_id"
 _CLIENTS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -23,6 +24,11 @@ _CLIENTS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 def request_id() -> str | None:
     """The id of this request; None in an application that is not observed."""
     return request.environ.get(_REQUEST_ID)
+
+
+def tell(**more: Any) -> None:
+    """The line in the log about this request has these fields too."""
+    request.environ.setdefault(_TOLD, {}).update(more)
 
 
 def observe(app: Flask, answered: Callable[[str, str, int, float], None]) -> None:
@@ -45,19 +51,20 @@ def observe(app: Flask, answered: Callable[[str, str, int, float], None]) -> Non
             route = rule.rule if rule else route
             return start_response(line, [*headers, ("X-Request-ID", its_id)], *exc_info)
 
-        body = application(environ, start)
-        seconds, method = time.perf_counter() - started_s, environ["REQUEST_METHOD"]
-        answered(route, method, status, seconds)
-        said = {
-            "method": method[:16],
-            "route": route,
-            "status": status,
-            "ms": round(seconds * 1000, 2),
-            "request_id": its_id,
-        }
-        if KEY_ID in environ:
-            said["key"] = environ[KEY_ID]
-        access_log.info(said)
-        return body
+        with about(request_id=its_id):
+            body = application(environ, start)
+            seconds, method = time.perf_counter() - started_s, environ["REQUEST_METHOD"]
+            answered(route, method, status, seconds)
+            access_log.info(
+                {
+                    "method": method[:16],
+                    "route": route,
+                    "status": status,
+                    "ms": round(seconds * 1000, 2),
+                    "request_id": its_id,
+                    **environ.get(_TOLD, {}),
+                }
+            )
+            return body
 
     app.wsgi_app = answer  # type: ignore[method-assign]

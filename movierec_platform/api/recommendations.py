@@ -64,7 +64,7 @@ def blueprint(recommender: Recommender) -> Routes:
         `trending_in_genre` (watched of late, of the user's favourite genres), then `popular` (the score counts
         viewers).
         """
-        return answer(recommender.recommend(path.user, wanted_of(query, query.explain)))
+        return answer(recommender.recommend(path.user, query.wanted))
 
     @routes.get("/v1/users/<user>/because/<movie>", responses=routes.answers(Because, 404))
     def because(path: BecausePath) -> Response:

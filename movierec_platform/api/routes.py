@@ -25,6 +25,7 @@ from movierec_platform.api.arguments import Body, lists_of, read_json, read_path
 from movierec_platform.api.body import check_type, read_body
 from movierec_platform.api.errors import Problem, ProblemDocument
 from movierec_platform.domain.keys import Scope
+from movierec_platform.services.recommend import Items
 
 BEARER, HEADER = "bearer", "header"
 """Names of the two ways to give a key."""
@@ -34,7 +35,15 @@ _USUAL_PROBLEMS = (400, 401, 403, 429, 500, 503)
 
 def answer(body: Any, status: int = 200) -> Response:
     """The body as JSON: dataclasses, mappings, lists, numpy arrays."""
-    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, mimetype="application/json")
+    text = orjson.dumps(body, default=_as_it_is, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(text, status, content_type="application/json")
+
+
+def _as_it_is(part: Any) -> orjson.Fragment:
+    """A part of a body that brings its JSON along; orjson asks of what it does not know."""
+    if isinstance(part, Items):
+        return orjson.Fragment(part.json)
+    raise TypeError(f"{type(part).__name__} is not JSON")
 
 
 def read_text(limit: int) -> str:

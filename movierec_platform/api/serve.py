@@ -1,5 +1,6 @@
 """Runs the API and the metrics exporter, each a process that ends well on SIGTERM: `movierec serve api|metrics`."""
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -8,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache, partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,8 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from movierec_platform.api.log_lines import log_json_lines
+from movierec_platform.adapters.log_lines import log_lines
+from movierec_platform.adapters.traces import exported_traces, trace_requests
 from movierec_platform.api.slow_clients import SlowClients
 from movierec_platform.config import Settings, is_loopback
 from movierec_platform.errors import MovierecError, Transient, UsageError
@@ -47,6 +50,7 @@ def serve_api(settings: Settings) -> None:
     if settings.keys_required:
         _check_keys(settings, settings.api_host)
     _check_address(settings.api_host, settings.api_port)
+    log_lines(settings)
     server = Granian(
         "movierec_platform.api.app:create_app",
         address=settings.api_host,
@@ -60,6 +64,8 @@ def serve_api(settings: Settings) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_S,
         websockets=False,
+        # Its lines are among ours, in our form.
+        log_dictconfig={"incremental": True, "handlers": {}, "loggers": {"_granian": {}}},
     )
     server.serve(spawn_target=partial(_work, settings), target_loader=partial(_load, settings), wrap_loader=False)
 
@@ -82,7 +88,7 @@ def serve_exporter(settings: Settings) -> None:
     from movierec_platform.services.keys import Verifier
     from movierec_platform.services.metrics import PlatformCollector
 
-    log_json_lines()
+    log_lines(settings)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
@@ -114,22 +120,29 @@ def _work(
     """
     for signum in (signal.SIGTERM, signal.SIGINT):  # those inherited from the parent would be ignored until it serves
         signal.signal(signum, signal.SIG_DFL)
-    write_log = log_json_lines()
+    write_log = log_lines(settings)
     _leave_pandas_out()
     from movierec_platform.api.app import services_of
 
+    opened = ExitStack()
+    opened.callback(write_log)
     try:
+        opened.enter_context(exported_traces(settings, "movierec-api"))
         app = load()
+        trace_requests(app)
     except MovierecError as error:
         print(f"movierec: {error}", file=sys.stderr)
         sys.exit(3 if isinstance(error, Transient) else 2)
+    # What is here now stays: looking through it for garbage would hold every request up for 0.1 s, time and again.
+    gc.collect()
+    gc.freeze()
     threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
     SlowClients(settings.api_port, settings.request_timeout_s).start()
     try:
         Granian._spawn_wsgi_worker(worker_id, process_name, lambda: app, *granian)
     finally:
         services_of(app).close()
-        write_log()
+        opened.close()
 
 
 def _leave_pandas_out() -> None:

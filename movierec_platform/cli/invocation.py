@@ -14,9 +14,10 @@ HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of the s
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-def settings_of(home: Path | None) -> Settings:
-    """Those of the stack in this folder; without one, of the folder that the environment names."""
-    return load_settings({"home": home} if home else None)
+def settings_of(home: Path | None, **options: str | None) -> Settings:
+    """Those of the stack in this folder; without one, of the folder that the environment names. `options` go before."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return load_settings({"home": home, **given} if home else given)
 
 
 def tests_folder() -> Path:

@@ -1,6 +1,7 @@
 """`movierec up`, `demo` and `test`: the whole platform on this machine, and its tests."""
 
 import sys
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -10,15 +11,31 @@ from movierec_platform.cli.printing import out
 from movierec_platform.errors import UsageError
 
 
-def up(home: HomeOption = None) -> None:
+class GraphKind(str, Enum):
+    """What a local stack can run."""
+
+    embedded = "embedded"
+    neo4j = "neo4j"
+
+
+GraphOption = Annotated[
+    GraphKind | None,
+    typer.Option(
+        "--graph", help="The graph that it runs: embedded, or neo4j, which needs a JDK and Maven [$MOVIEREC_GRAPH]."
+    ),
+]
+
+
+def up(home: HomeOption = None, graph: GraphOption = None) -> None:
     """Start the whole platform here and keep it running; Ctrl-C stops it."""
     from movierec_platform.local.run import run_stack
 
-    run_stack(settings_of(home), out)
+    run_stack(settings_of(home, graph=graph and graph.value), out)
 
 
 def demo(
     home: HomeOption = None,
+    graph: GraphOption = None,
     user: Annotated[int, typer.Option(min=1, help="The user whose recommendations are shown before and after.")] = 123,
     events: Annotated[int, typer.Option(min=100, max=100_000, help="Events to send over HTTP.")] = 2_000,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running afterwards, until Ctrl-C.")] = False,
@@ -26,7 +43,7 @@ def demo(
     """Show the whole platform at work on real MovieLens ratings, and check everything that it claims."""
     from movierec_platform.local.demo import run_demo
 
-    run_demo(settings_of(home), out, user_id=user, events=events, keep=keep)
+    run_demo(settings_of(home, graph=graph and graph.value), out, user_id=user, events=events, keep=keep)
 
 
 def test(context: typer.Context) -> None:

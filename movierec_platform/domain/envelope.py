@@ -24,6 +24,23 @@ MESSAGE_BYTES = 240_000
 EVENT_BYTES = 64 * 1024
 """One event, encoded, at most."""
 RAW_PREFIX = "raw/"
+RAW_SUFFIX = ".ndjson.gz"
+CARRIED_REQUESTS = 100
+CARRIED_CHARS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What goes with events from the request to the graph, for logs and traces; nothing is decided by it.
+
+    `requests` are the ids of the first CARRIED_REQUESTS requests that brought them, `trace` is a W3C traceparent.
+    """
+
+    requests: tuple[str, ...] = ()
+    trace: str | None = None
+
+
+NOTHING_CARRIED = Carried()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +51,7 @@ class Envelope:
     received_at_ms: int
     events: Sequence[Any]
     lines: Sequence[int]
+    carried: Carried = NOTHING_CARRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,7 @@ class Rejections:
     raw_key: str
     received_at_ms: int
     refused: Sequence[Refused]
+    carried: Carried = NOTHING_CARRIED
 
 
 def encode(value: Any) -> bytes:
@@ -62,7 +81,12 @@ def encode(value: Any) -> bytes:
 def raw_key(received_at_ms: int, token: str) -> str:
     """Where a raw object stands: by the hour received, in order of arrival within it. `token` makes it unique."""
     hour = datetime.fromtimestamp(received_at_ms / 1000, tz=timezone.utc)
-    return f"{hour_prefix(hour)}{received_at_ms}-{token}.ndjson.gz"
+    return f"{hour_prefix(hour)}{received_at_ms}-{token}{RAW_SUFFIX}"
+
+
+def batch_id_of(raw_key: str) -> str:
+    """What made the key of a raw object unique: of those that the API landed, the `batch_id` of its receipts."""
+    return raw_key.rpartition("/")[2].partition("-")[2].removesuffix(RAW_SUFFIX)
 
 
 def hour_prefix(hour: datetime) -> str:
@@ -84,9 +108,15 @@ def raw_events(body: bytes) -> Iterator[tuple[Any, int]]:
         yield record["event"], record["received_at_ms"]
 
 
-def pack(raw_key: str, received_at_ms: int, encoded_events: Sequence[bytes], lines: Sequence[int]) -> list[str]:
+def pack(
+    raw_key: str,
+    received_at_ms: int,
+    encoded_events: Sequence[bytes],
+    lines: Sequence[int],
+    carried: Carried = NOTHING_CARRIED,
+) -> list[str]:
     """Message bodies that carry these events in order, each of 240,000 bytes at most."""
-    head = b'{"v":%d,"raw_key":%s,"received_at_ms":%d' % (VERSION, encode(raw_key), received_at_ms)
+    head = _head(raw_key, received_at_ms, carried)
     messages = []
     for start, end in _runs([len(event) + 8 for event in encoded_events], MESSAGE_BYTES - len(head) - 64):
         numbers = b",".join(b"%d" % line for line in lines[start:end])
@@ -107,7 +137,7 @@ def unpack(body: str) -> Envelope | None:
         lines = list(range(len(events)))
     if not isinstance(lines, list) or len(lines) != len(events):
         return None
-    return Envelope(key, received_at_ms, events, lines)
+    return Envelope(key, received_at_ms, events, lines, _carried(message))
 
 
 def newer_version(body: str) -> int | None:
@@ -127,12 +157,8 @@ def pack_rejections(rejections: Rejections) -> list[str]:
         by_reason.setdefault(one.rejection.reason_code, []).append(encode(fields))
     messages = []
     for reason, encoded in by_reason.items():
-        head = b'{"v":%d,"raw_key":%s,"received_at_ms":%d,"reason_code":%s' % (
-            VERSION,
-            encode(rejections.raw_key),
-            rejections.received_at_ms,
-            encode(reason),
-        )
+        head = _head(rejections.raw_key, rejections.received_at_ms, rejections.carried)
+        head += b',"reason_code":%s' % encode(reason)
         for start, end in _runs([len(one) + 1 for one in encoded], MESSAGE_BYTES - len(head) - 64):
             messages.append(b'%s,"rejected":[%s]}' % (head, b",".join(encoded[start:end])))
     return [_text(message) for message in messages]
@@ -150,7 +176,30 @@ def unpack_rejections(body: str) -> Rejections | None:
     if not _is_text(reason) or reason not in REASON_CODES or not all(map(_is_refused, rejected)):
         return None
     refused = [Refused(one["line"], Rejected(reason, one["field"], one["detail"]), one["body"]) for one in rejected]
-    return Rejections(key, received_at_ms, refused)
+    return Rejections(key, received_at_ms, refused, _carried(message))
+
+
+def _head(raw_key: str, received_at_ms: int, carried: Carried) -> bytes:
+    """How a message begins."""
+    head = b'{"v":%d,"raw_key":%s,"received_at_ms":%d' % (VERSION, encode(raw_key), received_at_ms)
+    if carried.requests:
+        head += b',"requests":%s' % encode(carried.requests[:CARRIED_REQUESTS])
+    if carried.trace:
+        head += b',"trace":%s' % encode(carried.trace)
+    return head
+
+
+def _carried(message: dict[str, Any]) -> Carried:
+    """What a message says goes with its events, without what cannot be that."""
+    requests, trace = message.get("requests"), message.get("trace")
+    return Carried(
+        requests=tuple(filter(_is_name, requests))[:CARRIED_REQUESTS] if isinstance(requests, list) else (),
+        trace=trace if _is_name(trace) else None,
+    )
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) <= CARRIED_CHARS and value.isascii() and value.isprintable()
 
 
 def _is_refused(one: Any) -> bool:

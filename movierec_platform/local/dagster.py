@@ -17,6 +17,7 @@ REPOSITORY_WORKSPACE = HERE.parent.parent / "workspace.yaml"
 PACKAGED_WORKSPACE = HERE / "workspace.yaml"
 CANCEL_WITHIN_S = 10.0
 CANCEL_POLL_S = 0.25
+LOG_FORMAT = ("--log-format", "json")
 LOCATIONS = ("stream", "batch")
 POSTGRES_VARIABLE = "DAGSTER_POSTGRES_URL"
 
@@ -85,6 +86,7 @@ class CodeServer(_DagsterServer):
         arguments = [sys.executable, "-m", "dagster", "api", "grpc", "-m", module, "--location-name", self.location]
         # Its runs are started with this interpreter and not with a `dagster` that happens to be on the PATH.
         arguments += ["--host", self.host, "--port", str(self.port), "--use-python-environment-entry-point"]
+        arguments += LOG_FORMAT
         return Command(arguments, self.environment)
 
     def is_ready(self) -> bool:
@@ -117,7 +119,7 @@ class WebServer(_DagsterServer):
 
     def command(self) -> Command:
         arguments = [sys.executable, "-m", "dagster_webserver", "-w", str(workspace_file())]
-        return Command([*arguments, "--host", self.host, "--port", str(self.port)], self.environment)
+        return Command([*arguments, "--host", self.host, "--port", str(self.port), *LOG_FORMAT], self.environment)
 
     def is_ready(self) -> bool:
         try:
@@ -159,7 +161,7 @@ class Daemon(_DagsterServer):
 
     def command(self) -> Command:
         self._started_at_s = time.time()
-        arguments = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace_file())]
+        arguments = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace_file()), *LOG_FORMAT]
         return Command(arguments, self.environment)
 
     def is_ready(self) -> bool:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import secrets
 from pathlib import Path
+from typing import ClassVar
 
 from movierec_platform.errors import ServerFailed
 from movierec_platform.local.ports import LOOPBACK, is_free
@@ -54,6 +55,7 @@ class GraphServer(Server):
     """ArcadeDB on its own JRE, with its data under `<home>/graph`. The password is made once and kept there, 0600."""
 
     name = "graph"
+    user: ClassVar[str] = USER
     http_port = 0
 
     @property
@@ -66,13 +68,14 @@ class GraphServer(Server):
         return f"http://{self.host}:{self.http_port}"
 
     @property
+    def data(self) -> Path:
+        """There once it was started."""
+        return self._folder
+
+    @property
     def password(self) -> str:
         """Of the user `root`; made if there is none yet."""
-        path = self._folder / "root.pw"
-        if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _write_private(path, secrets.token_urlsafe(24))
-        return path.read_text(encoding="utf-8").strip()
+        return kept_password(self._folder / "root.pw")
 
     def command(self) -> Command:
         if not self.http_port or not is_free(self.http_port):  # started again, it is where stack.env says
@@ -96,6 +99,14 @@ class GraphServer(Server):
     @property
     def _folder(self) -> Path:
         return self.home / "graph"
+
+
+def kept_password(path: Path) -> str:
+    """What this file holds, for its owner only; made if there is none yet."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_private(path, secrets.token_urlsafe(24))
+    return path.read_text(encoding="utf-8").strip()
 
 
 def _package() -> Path:

@@ -1,4 +1,5 @@
-"""What a home remembers of its stack: that one runs now (a lock), what it started, and whether it ended cleanly."""
+"""What a home remembers of its stack: that one runs now (a lock), what it started, which graph is the newest, and
+whether it ended cleanly."""
 
 import fcntl
 import json
@@ -73,6 +74,11 @@ class StackRecord:
         """Whether the last stack was stopped in order; None if nothing is known of one."""
         return self._content.get("clean")
 
+    @property
+    def graph(self) -> str | None:
+        """The graph that has all that was written; None if nothing is known of a stack."""
+        return self._content.get("graph", "embedded") if self._content else None
+
     def end_orphans(self, within_s: float = ORPHANS_WITHIN_S) -> int:
         """Nothing that the recorded stack started is left; how many processes were ended, killed after that time."""
         ended: set[psutil.Process] = set()
@@ -87,9 +93,14 @@ class StackRecord:
         servers = self._content.get("servers", [])
         return {one for server in servers for one in family_started_at(server["pid"], server["created_at_s"])}
 
-    def begin(self) -> None:
-        """From now on an end without `finish` is an unclean one."""
-        self._write({"clean": False, "pid": os.getpid(), "servers": []})
+    def begin(self, graph: str) -> None:
+        """From now on an end without `finish` is an unclean one; this graph has all that was written so far."""
+        self._write({"clean": False, "pid": os.getpid(), "servers": [], "graph": graph})
+
+    def now_runs(self, graph: str) -> None:
+        """This graph has all that was written, and what is written from now on."""
+        with self._lock:
+            self._write({**self._content, "graph": graph})
 
     def add(self, name: str, pid: int) -> None:
         """This server's process was started."""
@@ -100,7 +111,7 @@ class StackRecord:
 
     def finish(self, clean: bool) -> None:
         """Nothing runs any more; `clean`: and nothing has to be replayed."""
-        self._write({"clean": clean, "servers": []})
+        self._write({"clean": clean, "servers": [], "graph": self.graph})
 
     def _write(self, content: dict[str, Any]) -> None:
         self._content = content

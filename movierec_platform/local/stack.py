@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
-from movierec_platform.errors import MovierecError, ServerFailed, Transient
+from movierec_platform.errors import Conflict, MovierecError, ServerFailed, Transient
 from movierec_platform.infrastructure.env_file import ADDRESSES, EMULATOR_CREDENTIALS
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
@@ -31,7 +31,8 @@ from movierec_platform.local.dagster import (
     dagster_home,
     initialise_instance,
 )
-from movierec_platform.local.graph import DATABASE, USER, GraphServer
+from movierec_platform.local.graph import DATABASE, GraphServer
+from movierec_platform.local.neo4j import Neo4jServer
 from movierec_platform.local.ports import LOOPBACK, Ports
 from movierec_platform.local.processes import family
 from movierec_platform.local.record import HomeLock, StackRecord
@@ -64,7 +65,8 @@ class Stack:
         self.seconds_to_ready = 0.0
         home, ports = self.settings.home, Ports()
         self.aws = AwsServer(home, settings.aws_port, ports, on_spawn=self._spawned)
-        self.graph = GraphServer(home, settings.bolt_port, ports, on_spawn=self._spawned)
+        graph = Neo4jServer if settings.graph == "neo4j" else GraphServer
+        self.graph: GraphServer | Neo4jServer = graph(home, settings.bolt_port, ports, on_spawn=self._spawned)
         self.stream = StreamServer(home, 0, ports, on_spawn=self._spawned)
         self.batch = BatchServer(home, 0, ports, on_spawn=self._spawned)
         self.dagster = WebServer(home, settings.dagster_port, ports, on_spawn=self._spawned)
@@ -92,7 +94,8 @@ class Stack:
         """Every server is ready and stack.env says where; returns the settings with the real addresses.
 
         With `only_stores` these are emulator and graph, and nothing says where: a restore works on them alone.
-        Raises UsageError if this home has a running stack, ServerFailed if a server does not come up: then none runs.
+        Raises UsageError if this home has a running stack, Conflict if the graph that is wanted lacks what another had,
+        ServerFailed if a server does not come up: then none runs.
         """
         begin = time.monotonic()
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -165,11 +168,12 @@ class Stack:
 
     def addresses(self) -> list[tuple[str, str, str]]:
         """(what, where, note) of every server that people or tools talk to."""
+        login = f"user {self.graph.user}, password in {STACK_ENV}"
         return [
             ("API", self.api.url, self._moved(self.api)),
             ("Dagster", self.dagster.url, self._moved(self.dagster)),
             ("metrics", f"{self.metrics.url}/metrics", self._moved(self.metrics)),
-            ("graph (Bolt)", self.graph.uri, self._moved(self.graph, f"user {USER}, password in {STACK_ENV}")),
+            ("graph (Bolt)", self.graph.uri, self._moved(self.graph, login)),
             ("SQS and S3", self.aws.url, self._moved(self.aws, f"bucket {self.settings.bucket}")),
         ]
 
@@ -184,9 +188,19 @@ class Stack:
         return memory
 
     def _start_stores(self, report: Report) -> None:
-        self._record = StackRecord(self.settings.home)
-        self._forget_killed_stack(self._record, report)
-        self._record.begin()
+        record = StackRecord(self.settings.home)
+        before = record.graph or self.settings.graph
+        changed = before != self.settings.graph
+        if changed and self.graph.data.exists():
+            raise Conflict(
+                f"the graph in {self.graph.data} is older than the {before} one, which this home ran last: run that "
+                f"(--graph {before}), or remove this folder, and the graph is made anew from the lake"
+            )
+        if isinstance(self.graph, Neo4jServer):
+            self.graph.prepare(lambda message: report(self.graph.name, message))
+        self._record = record  # what is refused until here leaves it as it was
+        self._forget_killed_stack(record, report)
+        record.begin(before)
         instance_environment = {**_without_proxy(inherited_environment()), **self._variables()}
 
         self._together(
@@ -198,6 +212,10 @@ class Stack:
             listener.reserve_port()
         self.settings = self._with_addresses(self.settings)
         self.settings = self.settings.model_copy(update=asdict(provision(self.settings)))
+        if changed:
+            report(self.graph.name, f"this home ran the {before} one before: making this from the lake ...")
+            self._graph_from_lake(report)
+            record.now_runs(self.settings.graph)
         if self._replay_due:
             self._restore_queues(report)
 
@@ -213,6 +231,17 @@ class Stack:
         write_env_file(self.env_file, self._stack_env())
         for server in self.servers:
             server.watch(self._ended)
+
+    def _graph_from_lake(self, report: Report) -> None:
+        """The graph, new in this home, has what the lake has, if anything was loaded; nothing else writes it yet."""
+        # Imported here: a stack that only starts servers does without the lake.
+        from movierec_platform.adapters.lake import Lake
+        from movierec_platform.services.rebuild import rebuild
+
+        if not Lake(self.settings).exists("movies"):
+            return
+        rebuilt = rebuild(self.settings, None, lambda: time.time_ns() // 1_000_000, lambda what, done, total: None)
+        report(self.graph.name, f"has {rebuilt.movies:,} movies and {rebuilt.pairs:,} pairs of the lake")
 
     def _restart(self, server: Server, report: Report) -> None:
         """The server works again; if it cannot, that is one ending more."""
@@ -264,7 +293,7 @@ class Stack:
                 "aws_secret_access_key": self._aws_secret,
                 "aws_session_token": None,
                 "neo4j_uri": self.graph.uri,
-                "neo4j_user": USER,
+                "neo4j_user": self.graph.user,
                 "neo4j_password": SecretStr(self.graph.password),
                 "neo4j_database": DATABASE,
                 "graph_http_url": self.graph.http_url,

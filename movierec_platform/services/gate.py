@@ -1,5 +1,6 @@
 """Passes raw messages through the quality gate: accepted events to the clean queue, refused ones to the dlq queue."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -8,11 +9,13 @@ from dataclasses import dataclass
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.adapters.queues import Message, Queues
 from movierec_platform.adapters.state import State, Tally
+from movierec_platform.adapters.traces import record_span
 from movierec_platform.domain.envelope import (
     EVENT_BYTES,
     Envelope,
     Refused,
     Rejections,
+    batch_id_of,
     encode,
     newer_version,
     pack,
@@ -25,6 +28,8 @@ from movierec_platform.domain.envelope import (
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import GATE, CounterKey, observe
 from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge_all, parse_json
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Gate:
         The caller deletes the messages afterwards: one that comes again is judged the same and changes nothing.
         Messages of a newer release, and refused events that a redrive has sent here, go to the dlq queue whole.
         """
+        began_at_ns = time.time_ns()
         clean: list[str] = []
         refused: list[str] = []
         judged: list[tuple[Envelope, Counter[CounterKey]]] = []
@@ -58,6 +64,8 @@ class Gate:
         self.queues.dlq.send(refused)
         passed_at_ms = time.time_ns() // 1_000_000
         self.state.add_once(_tally(*one, passed_at_ms) for one in judged if one[0].lines)
+        for envelope, counts in judged:
+            _tell(envelope, counts["movierec_events_accepted_total", ()], began_at_ns, passed_at_ms)
         return sum(len(envelope.events) for envelope, _ in judged)
 
     def _land_bare(self, message: Message) -> Envelope:
@@ -109,8 +117,8 @@ def _judge_all(envelope: Envelope) -> _Verdicts:
     counts["movierec_events_accepted_total", ()] = len(accepted)
     counts["movierec_fields_ignored_total", ()] = ignored
     return _Verdicts(
-        accepted=pack(envelope.raw_key, envelope.received_at_ms, accepted, lines),
-        refused=pack_rejections(Rejections(envelope.raw_key, envelope.received_at_ms, refused)),
+        accepted=pack(envelope.raw_key, envelope.received_at_ms, accepted, lines, envelope.carried),
+        refused=pack_rejections(Rejections(envelope.raw_key, envelope.received_at_ms, refused, envelope.carried)),
         counts=counts,
     )
 
@@ -119,6 +127,22 @@ def _tally(envelope: Envelope, counts: Counter[CounterKey], passed_at_ms: int) -
     """What a message that passed the gate then adds to the counters."""
     counts.update(observe((passed_at_ms - envelope.received_at_ms) / 1000, len(envelope.events), GATE))
     return Tally("gate", envelope.raw_key, envelope.lines[0], envelope.received_at_ms, counts)
+
+
+def _tell(envelope: Envelope, accepted: int, began_at_ns: int, passed_at_ms: int) -> None:
+    """Log and traces say what became of a message."""
+    batch_id, refused = batch_id_of(envelope.raw_key), len(envelope.events) - accepted
+    log.info(
+        {
+            "message": "judged",
+            "batch_id": batch_id,
+            "request_ids": envelope.carried.requests,
+            "accepted": accepted,
+            "refused": refused,
+            "since_received_ms": passed_at_ms - envelope.received_at_ms,
+        }
+    )
+    record_span("gate", began_at_ns, envelope.carried.trace, batch_id=batch_id, accepted=accepted, refused=refused)
 
 
 def _body(raw: object) -> str:

@@ -1,5 +1,6 @@
 """Writes accepted events into the graph; events of unknown movies go to the dlq queue."""
 
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,14 @@ from typing import NamedTuple
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.queues import Message, Queues
 from movierec_platform.adapters.state import State, Tally
-from movierec_platform.domain.envelope import Refused, Rejections, pack_rejections, unpack
+from movierec_platform.adapters.traces import record_span
+from movierec_platform.domain.envelope import Carried, Refused, Rejections, batch_id_of, pack_rejections, unpack
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import CounterKey, observe
 from movierec_platform.domain.gate import Rejected, judge_all
 from movierec_platform.domain.registers import fold
+
+log = logging.getLogger(__name__)
 
 
 class _Origin(NamedTuple):
@@ -26,6 +30,7 @@ class _Origin(NamedTuple):
     raw_key: str
     received_at_ms: int
     first_line: int
+    carried: Carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class GraphIngest:
         One transaction a batch. A message that the gate cannot have sent goes to the dlq queue whole, as poison. The
         caller deletes the messages afterwards: one that comes again changes nothing.
         """
+        began_at_ns = time.time_ns()
         counts: dict[_Origin, Counter[CounterKey]] = defaultdict(Counter)
         opened = [(message, _incoming(number, message)) for number, message in enumerate(messages)]
         self.queues.dlq.send([message.body for message, events in opened if events is None])
@@ -69,6 +75,8 @@ class GraphIngest:
             Tally("graph", origin.raw_key, origin.first_line, origin.received_at_ms, counted)
             for origin, counted in counts.items()
         )
+        for origin, counted in counts.items():
+            _tell(origin, counted, began_at_ns)
         return len(events)
 
 
@@ -80,12 +88,31 @@ def _counts(known: Mapping[bool, int], seconds: float) -> Counter[CounterKey]:
     return counts
 
 
+def _tell(origin: _Origin, counted: Mapping[CounterKey, float], began_at_ns: int) -> None:
+    """Log and traces say what became of a message."""
+    batch_id = batch_id_of(origin.raw_key)
+    written = int(counted["movierec_events_ingested_total", ()])
+    unknown = int(counted["movierec_events_rejected_total", (("reason", "unknown_movie"),)])
+    log.info(
+        {
+            "message": "written to the graph",
+            "batch_id": batch_id,
+            "request_ids": origin.carried.requests,
+            "written": written,
+            "unknown_movie": unknown,
+            "since_received_ms": time.time_ns() // 1_000_000 - origin.received_at_ms,
+        }
+    )
+    record_span("ingest_graph", began_at_ns, origin.carried.trace, batch_id=batch_id, written=written)
+
+
 def _incoming(number: int, message: Message) -> list[_Incoming] | None:
     """The events of a clean message; None when the gate cannot have sent it."""
     envelope = unpack(message.body)
     if envelope is None:
         return None
-    origin = _Origin(number, envelope.raw_key, envelope.received_at_ms, envelope.lines[0] if envelope.lines else 0)
+    first_line = envelope.lines[0] if envelope.lines else 0
+    origin = _Origin(number, envelope.raw_key, envelope.received_at_ms, first_line, envelope.carried)
     incoming = []
     verdicts = judge_all(envelope.events, envelope.received_at_ms)
     for line, event in zip(envelope.lines, verdicts, strict=True):
@@ -97,12 +124,14 @@ def _incoming(number: int, message: Message) -> list[_Incoming] | None:
 
 def _unknown_movies(lost: Sequence[_Incoming]) -> list[Rejections]:
     """The rejections of these events, by the raw object that each was landed in."""
-    refused: dict[tuple[str, int], list[Refused]] = {}
+    refused: dict[tuple[str, int, Carried], list[Refused]] = {}
     for one in lost:
         movie_id = one.event.movie_id
         rejection = Rejected("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
         body = one.event.to_json().decode()
-        refused.setdefault((one.origin.raw_key, one.origin.received_at_ms), []).append(
-            Refused(one.line, rejection, body)
-        )
-    return [Rejections(key, received_at_ms, tuple(ones)) for (key, received_at_ms), ones in refused.items()]
+        origin = (one.origin.raw_key, one.origin.received_at_ms, one.origin.carried)
+        refused.setdefault(origin, []).append(Refused(one.line, rejection, body))
+    return [
+        Rejections(key, received_at_ms, tuple(ones), carried)
+        for (key, received_at_ms, carried), ones in refused.items()
+    ]

@@ -10,8 +10,9 @@ from typing import Any
 
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.queues import Queue, open_queue
+from movierec_platform.adapters.traces import current_trace, span
 from movierec_platform.config import Settings
-from movierec_platform.domain.envelope import EVENT_BYTES, encode, pack, raw_key, raw_object
+from movierec_platform.domain.envelope import EVENT_BYTES, Carried, encode, pack, raw_key, raw_object
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import judge
 from movierec_platform.errors import LandingBusy, TooLarge
@@ -32,10 +33,22 @@ class Receipt:
 class _Request:
     """The encoded events of one request, and how its thread hears what became of them."""
 
-    __slots__ = ("arrived_at_ms", "batch_id", "encoded", "failure", "landed", "received_at_ms", "size_bytes")
+    __slots__ = (
+        "arrived_at_ms",
+        "batch_id",
+        "encoded",
+        "failure",
+        "landed",
+        "received_at_ms",
+        "request_id",
+        "size_bytes",
+        "trace",
+    )
 
-    def __init__(self, encoded: list[bytes], arrived_at_ms: int) -> None:
+    def __init__(self, encoded: list[bytes], arrived_at_ms: int, request_id: str | None) -> None:
         self.encoded = encoded
+        self.request_id = request_id
+        self.trace = current_trace()
         self.size_bytes = sum(map(len, encoded))
         self.arrived_at_ms = arrived_at_ms
         self.batch_id = ""
@@ -74,8 +87,8 @@ class Lander:
         self._closed = False
         self._committer: threading.Thread | None = None
 
-    def land(self, events: Sequence[Any]) -> Receipt:
-        """The receipt, once the events are durable in S3 and in the raw queue.
+    def land(self, events: Sequence[Any], request_id: str | None = None) -> Receipt:
+        """The receipt, once the events are durable in S3 and in the raw queue; the request's id goes with them.
 
         Raises TooLarge for an event over 64 KiB, LandingBusy when too many events or bytes wait, QueueUnavailable or
         ObjectStoreUnavailable when either side failed: then nothing is promised, and posting again is harmless.
@@ -84,7 +97,7 @@ class Lander:
         for index, one in enumerate(encoded):
             if len(one) > EVENT_BYTES:
                 raise TooLarge(f"event {index} has {len(one)} bytes; an event has {EVENT_BYTES} at most")
-        request = _Request(encoded, self._clock_ms())
+        request = _Request(encoded, self._clock_ms(), request_id)
         self._take(request)
         request.landed.acquire()
         if request.failure is not None:
@@ -151,8 +164,10 @@ class Lander:
         batch_id = uuid.uuid4().hex
         key = raw_key(received_at_ms, batch_id)
         encoded = [event for request in group for event in request.encoded]
-        self._objects.put(key, raw_object(encoded, received_at_ms, self._source))
-        self._raw.send(pack(key, received_at_ms, encoded, range(len(encoded))))
+        with span("land", [request.trace for request in group], events=len(encoded), batch_id=batch_id):
+            carried = Carried(tuple(one.request_id for one in group if one.request_id), current_trace())
+            self._objects.put(key, raw_object(encoded, received_at_ms, self._source))
+            self._raw.send(pack(key, received_at_ms, encoded, range(len(encoded)), carried))
         for request in group:
             request.batch_id, request.received_at_ms = batch_id, received_at_ms
 

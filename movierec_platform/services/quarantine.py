@@ -1,6 +1,7 @@
 """The quarantine: refused events move into it from the dlq queue, and people look at them, mend them or let them go."""
 
 import hashlib
+import logging
 import re
 import time
 from collections import Counter
@@ -14,6 +15,8 @@ from movierec_platform.domain.envelope import (
     EVENT_BYTES,
     MESSAGE_BYTES,
     VERSION,
+    Rejections,
+    batch_id_of,
     encode,
     newer_version,
     unpack,
@@ -29,6 +32,8 @@ from movierec_platform.domain.quarantine import (
     verdict_on,
 )
 from movierec_platform.errors import Conflict, NotFound, TooLarge, UsageError
+
+log = logging.getLogger(__name__)
 
 DRAIN = "drain"
 """The actor of what the drain runs do."""
@@ -76,8 +81,11 @@ class Quarantine:
 
         A row's id says where the event was landed, so a message that comes again adds nothing.
         """
-        refusals = [one for message in messages for one in _refusals(message)]
+        opened = [(message, unpack_rejections(message.body)) for message in messages]
+        refusals = [one for message, rejections in opened for one in _refusals(message, rejections)]
         self.state.quarantine.hold(refusals, DRAIN, now_ms())
+        for message, rejections in opened:
+            _tell(message, rejections)
         return len(refusals)
 
     def page(self, where: Filter, statuses: Sequence[Status], limit: int, cursor: str | None = None) -> Page:
@@ -176,9 +184,8 @@ def _place(cursor: str) -> tuple[int, str]:
     return int(at_ms), row_id
 
 
-def _refusals(message: Message) -> Iterator[Refusal]:
+def _refusals(message: Message, rejections: Rejections | None) -> Iterator[Refusal]:
     """Each refused event; the whole message where SQS or the graph ingest gave up on it."""
-    rejections = unpack_rejections(message.body)
     if rejections is None:
         envelope = unpack(message.body)
         yield Refusal(
@@ -205,6 +212,22 @@ def _refusals(message: Message) -> Iterator[Refusal]:
             received_at_ms=rejections.received_at_ms,
             sent_at_ms=message.sent_at_ms,
         )
+
+
+def _tell(message: Message, rejections: Rejections | None) -> None:
+    """The log says what became of a message."""
+    if rejections is None:
+        log.warning("message %s is in quarantine whole: %s", message.message_id, _why_whole(message.body))
+        return
+    log.info(
+        {
+            "message": "quarantined",
+            "batch_id": batch_id_of(rejections.raw_key),
+            "request_ids": rejections.carried.requests,
+            "events": len(rejections.refused),
+            "reason_codes": sorted({one.rejection.reason_code for one in rejections.refused}),
+        }
+    )
 
 
 def _why_whole(body: str) -> str:

@@ -203,7 +203,7 @@ def _begin(lake: Lake, graph: BulkGraph, as_of_ms: int | None, now_ms: int) -> t
             raise Conflict(
                 f"the graph is not empty ({counted}): a rebuild makes it in an empty database. Name a new one by "
                 "NEO4J_DATABASE, or empty this one (MATCH (n) DETACH DELETE n); of a local stack, stop it and remove "
-                "the folder graph in its home"
+                "the folder graph in its home (neo4j/data, if it runs Neo4j)"
             )
         begun = Reconstruction(now_ms if as_of_ms is None else as_of_ms, as_of_given=as_of_ms is not None)
         movies_of(lake, begun.as_of_ms)  # nothing is begun that cannot be made

@@ -5,9 +5,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import orjson
 
 from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.adapters.snapshot_files import Snapshot
@@ -143,7 +145,13 @@ class HistoryPage:
     items: tuple[SeenMovie, ...]
 
 
-Items = tuple[Item | ExplainedItem, ...]
+class Items(tuple[Item | ExplainedItem, ...]):
+    """The items of an answer. Others are given the same: their JSON is made once."""
+
+    @cached_property
+    def json(self) -> bytes:
+        """As an array of objects."""
+        return orjson.dumps(tuple(self))
 
 
 class _Answered:
@@ -318,7 +326,7 @@ def _items(snapshot: Snapshot, ranked: Sequence[Ranked], query: Query, wanted: W
             items.append(ExplainedItem(*shown, reasons(one, query, movies, snapshot.edges, EVIDENCE_SHOWN)))
         else:
             items.append(Item(*shown))
-    return tuple(items)
+    return Items(items)
 
 
 def _seen(snapshot: Snapshot, history: History, place: int) -> SeenMovie:

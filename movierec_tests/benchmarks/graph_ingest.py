@@ -1,9 +1,8 @@
 """The graph ingest beside one MERGE a transaction and beside the plain UNWIND MERGE.
 
-    python -m movierec_tests.benchmarks.graph_ingest [--rounds 7] [--neo4j bolt://127.0.0.1:7687]
+    python -m movierec_tests.benchmarks.graph_ingest [--rounds 7] [--graph neo4j]
 
-Without `--neo4j` an ArcadeDB of its own is started. A Neo4j that is given must be empty, and is emptied afterwards;
-user and password are those of NEO4J_USER and NEO4J_PASSWORD.
+A graph of its own is started: the embedded ArcadeDB, or a Neo4j.
 
 * ours: fold a batch per pair, `Graph.apply_pairs`: one transaction that reads the registers, merges and writes what
   changed, and tells unknown movies. Right whatever the order, and for retracts.
@@ -16,7 +15,6 @@ holds some already; rounds alternate. Figures are events a second: the median of
 
 import argparse
 import json
-import os
 import random
 import statistics
 import sys
@@ -34,7 +32,8 @@ from movierec_platform.adapters.graph import Graph
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.registers import fold
-from movierec_platform.local.graph import DATABASE, USER, GraphServer
+from movierec_platform.local.graph import DATABASE, GraphServer
+from movierec_platform.local.neo4j import Neo4jServer
 
 NOW_MS = 1_790_000_000_000
 MOVIES = 9_000
@@ -70,42 +69,27 @@ def ratings() -> Iterator[Event]:
 
 
 @contextmanager
-def arcadedb() -> Iterator[Settings]:
+def own_graph(kind: str) -> Iterator[Settings]:
+    """An empty graph of this kind, for the one who asks alone."""
     with tempfile.TemporaryDirectory(prefix="movierec-benchmark-") as folder:
-        server = GraphServer(Path(folder), 0)
+        server = (Neo4jServer if kind == "neo4j" else GraphServer)(Path(folder), 0)
         server.start()
         try:
-            yield _settings(server.uri, USER, server.password, DATABASE, server.http_url)
+            yield load_settings(
+                {
+                    "neo4j_uri": server.uri,
+                    "neo4j_user": server.user,
+                    "neo4j_password": SecretStr(server.password),
+                    "neo4j_database": DATABASE,
+                    "graph_http_url": server.http_url,
+                }
+            )
         finally:
             server.stop()
 
 
-@contextmanager
-def given_neo4j(uri: str) -> Iterator[Settings]:
-    settings = _settings(uri, os.environ.get("NEO4J_USER", "neo4j"), os.environ.get("NEO4J_PASSWORD", ""), "neo4j")
-    with driver_of(settings) as driver:
-        records, _, _ = driver.execute_query("MATCH (n) RETURN count(n) AS n", database_="neo4j")
-        if records[0]["n"]:
-            sys.exit(f"{uri} holds {records[0]['n']} nodes: this benchmark writes into an empty graph only")
-        try:
-            yield settings
-        finally:
-            with driver.session(database="neo4j") as session:
-                # A movie may have more edges than fit into the memory of one transaction.
-                session.run("MATCH ()-[e]->() CALL (e) { DELETE e } IN TRANSACTIONS OF 20000 ROWS").consume()
-                session.run("MATCH (n) CALL (n) { DELETE n } IN TRANSACTIONS OF 20000 ROWS").consume()
-
-
-def _settings(uri: str, user: str, password: str, database: str, http_url: str = "") -> Settings:
-    return load_settings(
-        {
-            "neo4j_uri": uri,
-            "neo4j_user": user,
-            "neo4j_password": SecretStr(password),
-            "neo4j_database": database,
-            "graph_http_url": http_url,
-        }
-    )
+def add_graph_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--graph", choices=("embedded", "neo4j"), default="embedded", help="what is measured")
 
 
 def driver_of(settings: Settings) -> neo4j.Driver:
@@ -162,9 +146,9 @@ def measure(settings: Settings, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--neo4j", metavar="URI", help="measure on this empty Neo4j instead of on ArcadeDB")
+    add_graph_option(parser)
     given = parser.parse_args()
-    with given_neo4j(given.neo4j) if given.neo4j else arcadedb() as settings:
+    with own_graph(given.graph) as settings:
         per_s = measure(settings, given.rounds)
     single = per_s[f"single_{SINGLES}"]
     print(f"one MERGE a transaction: {single:,.0f} events/s")
@@ -183,7 +167,7 @@ def main() -> None:
         }
     best = result[f"batch_{BATCHES[-1]}_ratio"]
     print(f"batch_{BATCHES[-1]}_ratio: {best} (target {TARGET:g}): {'reached' if best >= TARGET else 'MISSED'}")
-    print(json.dumps({"benchmark": "graph_ingest", "graph": "neo4j" if given.neo4j else "arcadedb", **result}))
+    print(json.dumps({"benchmark": "graph_ingest", "graph": given.graph, **result}))
 
 
 if __name__ == "__main__":

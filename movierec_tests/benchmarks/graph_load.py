@@ -1,9 +1,8 @@
 """The initial load of a graph by a rebuild, beside the loader that UNWINDs a MERGE of every rating.
 
-    python -m movierec_tests.benchmarks.graph_load [--ratings 5000000] [--merged 200000] [--neo4j bolt://127.0.0.1:7687]
+    python -m movierec_tests.benchmarks.graph_load [--ratings 5000000] [--merged 200000] [--graph neo4j]
 
-Without `--neo4j` each side has an ArcadeDB of its own. A Neo4j that is given must be empty, and is emptied after each;
-user and password are those of NEO4J_USER and NEO4J_PASSWORD.
+Each side has a graph of its own: the embedded ArcadeDB, or a Neo4j.
 
 * ours: what `movierec rebuild graph` does with the folded interactions: users with all their edges, in ranges.
 * unwind: 5,000 rows a transaction: MATCH the movie, MERGE the user, MERGE the rating, SET its properties. Measured on
@@ -20,7 +19,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,7 +31,7 @@ from movierec_platform.adapters.graph_bulk import Reconstruction, open_bulk
 from movierec_platform.config import Settings
 from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.services.rebuild import whole_users, write_users
-from movierec_tests.benchmarks.graph_ingest import UNWIND, arcadedb, driver_of, given_neo4j
+from movierec_tests.benchmarks.graph_ingest import UNWIND, add_graph_option, driver_of, own_graph
 from movierec_tests.benchmarks.measure import cpu_seconds, print_result
 
 MOVIES = 27_000
@@ -129,19 +127,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ratings", type=int, default=5_000_000)
     parser.add_argument("--merged", type=int, default=200_000, help="ratings that the UNWIND loader is measured on")
-    parser.add_argument("--neo4j", metavar="URI", help="measure on this empty Neo4j instead of on ArcadeDB")
+    add_graph_option(parser)
     given = parser.parse_args()
 
-    def fresh_graph() -> AbstractContextManager[Settings]:
-        return given_neo4j(given.neo4j) if given.neo4j else arcadedb()
-
-    with fresh_graph() as settings:
+    with own_graph(given.graph) as settings:
         way, per_s, per_cpu_s = load(settings, given.ratings)
         own_mb, pid = peak_mb(os.getpid()), server_pid(settings)
         server_mb = None if pid is None else peak_mb(pid)
         print(f"ours, by {way}: {given.ratings:,} ratings, {per_s:,.0f} a second, {per_cpu_s:,.0f} a processor second")
         print(f"peaks: this process {own_mb} MiB, the server {server_mb} MiB", flush=True)
-    with fresh_graph() as settings:
+    with own_graph(given.graph) as settings:
         merged_per_s, merged_per_cpu_s = merge(settings, given.merged)
     print(f"UNWIND MERGE: {merged_per_s:,.0f} a second, {merged_per_cpu_s:,.0f} a processor second")
     print(f"(measured on {given.merged:,} ratings only)")
@@ -152,7 +147,7 @@ def main() -> None:
     print_result(
         {
             "benchmark": "graph_load",
-            "graph": "neo4j" if given.neo4j else "arcadedb",
+            "graph": given.graph,
             "ratings": given.ratings,
             "per_s": round(per_s),
             "per_cpu_s": round(per_cpu_s),

@@ -1,9 +1,8 @@
 """Proving that graph and lake are equal, and finding and mending what is not.
 
-    python -m movierec_tests.benchmarks.parity [--ratings 5000000] [--altered 1000] [--neo4j bolt://127.0.0.1:7687]
+    python -m movierec_tests.benchmarks.parity [--ratings 5000000] [--altered 1000] [--graph neo4j]
 
-An emulated S3 and, without `--neo4j`, an ArcadeDB are started. A Neo4j that is given must be empty, and is emptied
-afterwards; user and password are those of NEO4J_USER and NEO4J_PASSWORD. It is filled by `Graph.load_users`, which
+An emulated S3 and a graph are started: the embedded ArcadeDB, or a Neo4j, which is filled by `Graph.load_users` and
 takes ten times as long as ArcadeDB's batch endpoint.
 
 Generated ratings (150 a user at most; the movie at rank r is rated in proportion to 1 / (r + 10)) are the lake's table
@@ -42,7 +41,7 @@ from movierec_platform.domain.tables import RATINGS as RATINGS_SCHEMA
 from movierec_platform.infrastructure.provision import provision
 from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
 from movierec_platform.local.graph import DATABASE, USER, GraphServer
-from movierec_tests.benchmarks.graph_ingest import given_neo4j
+from movierec_tests.benchmarks.graph_ingest import add_graph_option, own_graph
 from movierec_tests.benchmarks.measure import print_result
 
 MOVIES = 27_000
@@ -160,7 +159,7 @@ def peak_of(pid: int) -> int:
 
 
 @contextmanager
-def servers(neo4j_uri: str | None) -> Iterator[tuple[Settings, str]]:
+def servers(kind: str) -> Iterator[tuple[Settings, str]]:
     """(settings of a lake and a graph of their own, URL of the batch endpoint or nothing)"""
     with tempfile.TemporaryDirectory(prefix="movierec-benchmark-") as folder:
         aws = AwsServer(Path(folder), 0)
@@ -174,8 +173,8 @@ def servers(neo4j_uri: str | None) -> Iterator[tuple[Settings, str]]:
                 "aws_secret_access_key": SecretStr("opens-nothing"),
                 "bucket": "benchmark",
             }
-            if neo4j_uri:
-                with given_neo4j(neo4j_uri) as given:
+            if kind == "neo4j":
+                with own_graph(kind) as given:
                     names = ("neo4j_uri", "neo4j_user", "neo4j_password", "neo4j_database")
                     yield provisioned(own | {name: getattr(given, name) for name in names}), ""
                 return
@@ -202,9 +201,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ratings", type=int, default=5_000_000)
     parser.add_argument("--altered", type=int, default=1_000, help="pairs that are damaged by hand")
-    parser.add_argument("--neo4j", metavar="URI", help="measure on this empty Neo4j instead of on ArcadeDB")
+    add_graph_option(parser)
     given = parser.parse_args()
-    with servers(given.neo4j) as (settings, batch_url):
+    with servers(given.graph) as (settings, batch_url):
         fill_lake(settings, given.ratings)
         fill_graph(settings, given.ratings, batch_url)
         print(f"\r{psutil.virtual_memory().percent:.0f} % of memory in use", file=sys.stderr)
@@ -227,8 +226,7 @@ def main() -> None:
         f"damage found to the pair, and mended: {'yes' if right else 'NO'}; "
         f"target {TARGET_S:g} s, {TARGET_MB} MB: {'reached' if reached else 'MISSED'}"
     )
-    graph = "neo4j" if given.neo4j else "arcadedb"
-    print_result({"benchmark": "parity", "graph": graph, "pairs": equal["graph_pairs"], "exact": right, **result})
+    print_result({"benchmark": "parity", "graph": given.graph, "pairs": equal["graph_pairs"], "exact": right, **result})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import json
 import shutil
 import signal
 import time
-import zipfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -29,38 +28,16 @@ from movierec_platform.domain.envelope import encode, raw_key, raw_object
 from movierec_platform.domain.event_checks import EventPolicy
 from movierec_platform.services.compact import compact_day, read_catalogue
 from movierec_platform.services.keys import Verifier
+from movierec_tests.archives import MOVIES, USERS, two_tastes
 from movierec_tests.terminal import Terminal, until
 
-USERS, MOVIES = 30, 40
-
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small set in the form of ml-latest-small: two tastes, each user rates most movies of one."""
-    folder = tmp_path_factory.mktemp("archive")
-    movies = [
-        "movieId,title,genres",
-        *(f'{n},"Film {n}, The ({1990 + n % 30})",Drama|War' for n in range(1, MOVIES + 1)),
-    ]
-    ratings = ["userId,movieId,rating,timestamp"]
-    for user in range(1, USERS + 1):
-        liked = range(1 + user % 2, MOVIES + 1, 2)
-        ratings += [
-            f"{user},{movie},{3 + movie % 5 / 2},{1_500_000_000 + movie}" for movie in liked if (user + movie) % 5
-        ]
-    path = folder / "ml-small.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("ml-small/movies.csv", "\n".join(movies) + "\n")
-        archive.writestr("ml-small/ratings.csv", "\n".join(ratings) + "\n")
-    return path
-
-
-@pytest.fixture(scope="module")
-def terminal(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Iterator[Terminal]:
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """A stack with the small set loaded and learned."""
     terminal = Terminal(tmp_path_factory.mktemp("e2e") / "home")
     terminal.start()
-    loaded = terminal.movierec("load", str(archive))
+    loaded = terminal.movierec("load", str(two_tastes(tmp_path_factory.mktemp("archive"))))
     assert "ratings_graph" in loaded
     terminal.movierec("nightly")
     yield terminal

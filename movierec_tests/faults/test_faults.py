@@ -44,7 +44,6 @@ from movierec_tests.faults.oracle import (
 )
 from movierec_tests.terminal import Terminal, until
 
-EVENTS_PER_S = 400.0
 DRAINED_WITHIN_S = 600.0
 IN_TURN = (EVERYTHING, "aws", "daemon", "stream", "graph", "api worker", "gate run", "ingest run")
 """Those that events go through; `--long` kills the others too.
@@ -56,8 +55,9 @@ pytestmark = pytest.mark.timeout(1_800)
 
 @dataclass
 class Form:
-    """How long this takes: which are killed and when, and how often everything is replayed."""
+    """How long this takes: how much is posted, which are killed and when, and how often everything is replayed."""
 
+    events_per_s: float
     victims: list[str]
     pause_s: Callable[[], float]
     replays: int
@@ -156,12 +156,12 @@ class Ordeal:
 def form(request: pytest.FixtureRequest, seed: int) -> Form:
     chance = random.Random(seed)
     if not request.config.getoption("--long"):
-        return Form(list(IN_TURN), lambda: 0.0, replays=1)
+        return Form(200.0, list(IN_TURN), lambda: 0.0, replays=1)
     kinds = [*SERVERS, *WORKERS]
     rounds = [chance.sample(kinds, len(kinds)) for _ in range(3)]
     rounds[-1].sort(key=lambda kind: kind != "aws")  # no replay after the others, as in IN_TURN
     victims = [*rounds[0], EVERYTHING, *rounds[1], EVERYTHING, *rounds[2]]
-    return Form(victims, lambda: chance.uniform(0.0, 8.0), replays=5)
+    return Form(400.0, victims, lambda: chance.uniform(0.0, 8.0), replays=5)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def ordeal(
         say(f"\nseed {seed}")
         terminal.start()
         _load_movies(terminal.settings)
-        load = Load(terminal.settings.api_url, EVENTS_PER_S, seed)
+        load = Load(terminal.settings.api_url, form.events_per_s, seed)
         state = State.open(terminal.settings)
         ordeal = Ordeal(terminal, terminal.settings, processes, load, state, seed, form)
         _kill_all(ordeal, say)
@@ -238,7 +238,7 @@ def _kill_all(ordeal: Ordeal, say: Callable[[str], None]) -> None:
 
 def test_clients_posted_at_the_rate_asked_for_and_were_let_down_at_times(ordeal: Ordeal) -> None:
     load = ordeal.load
-    assert load.acknowledged / load.seconds >= 0.7 * EVENTS_PER_S
+    assert load.acknowledged / load.seconds >= 0.7 * ordeal.form.events_per_s
     assert load.unacknowledged > 0
     names = Counter(name_of(event) for one in load.requests for event in one.events)
     assert max(names.values()) > 1

@@ -20,6 +20,8 @@ from movierec_platform.domain.events import Event
 from movierec_platform.domain.registers import Pair, PairState, fold
 from movierec_platform.errors import GraphUnavailable, UsageError
 
+pytestmark = pytest.mark.both_graphs
+
 
 def movie(movie_id: int, genres: list[str] | None = None, title: str = "T") -> dict:
     return {

@@ -15,6 +15,8 @@ from movierec_platform.domain.differences import Difference, Edge
 from movierec_platform.domain.registers import PairState
 from movierec_platform.services.histories import Histories
 
+pytestmark = pytest.mark.both_graphs
+
 AT_MS = 1_600_000_000_000
 
 

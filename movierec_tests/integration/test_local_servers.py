@@ -1,5 +1,6 @@
 """The servers of the local stack, one at a time: what survives which end, and what a failed start says."""
 
+import json
 import os
 import signal
 import stat
@@ -20,14 +21,15 @@ from neo4j.exceptions import ClientError
 from movierec_platform.adapters.aws import s3_client, sqs_client
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
-from movierec_platform.config import Settings
-from movierec_platform.errors import ServerFailed, UsageError
+from movierec_platform.config import Settings, load_settings
+from movierec_platform.errors import Conflict, ServerFailed, UsageError
 from movierec_platform.infrastructure.provision import LIFECYCLE, provision
 from movierec_platform.local.aws import AwsServer
 from movierec_platform.local.graph import DATABASE, USER, GraphServer
 from movierec_platform.local.ports import Ports
 from movierec_platform.local.record import HomeLock, StackRecord
 from movierec_platform.local.server import Command, Server
+from movierec_platform.local.stack import Stack
 
 
 class Script(Server):
@@ -211,7 +213,7 @@ def test_the_log_before_is_kept(tmp_path: Path) -> None:
 
 def test_orphans_of_a_killed_stack_are_ended_even_without_their_leader(tmp_path: Path, stubborn: Script) -> None:
     record = StackRecord(tmp_path)
-    record.begin()
+    record.begin("embedded")
     record.add("script", stubborn.process.pid)
     child = psutil.Process(int(stubborn.ready.read_text()))
     stubborn.process.kill()
@@ -240,7 +242,7 @@ time.sleep(600)
     server.code = code
     server.start()
     record = StackRecord(tmp_path)
-    record.begin()
+    record.begin("embedded")
     record.add("script", server.process.pid)
     threading.Thread(target=server.process.wait, daemon=True).start()  # as init would, whose child an orphan is
     assert record.end_orphans(within_s=5) == 2
@@ -250,7 +252,7 @@ time.sleep(600)
 
 def test_a_process_that_got_the_pid_of_a_dead_server_is_left_alone(tmp_path: Path, stubborn: Script) -> None:
     record = StackRecord(tmp_path)
-    record.begin()
+    record.begin("embedded")
     record.add("script", stubborn.process.pid)
     record._content["servers"][0]["created_at_s"] -= 60.0
     assert record.end_orphans() == 0
@@ -261,6 +263,15 @@ def test_one_stack_a_home(tmp_path: Path) -> None:
     with HomeLock(tmp_path), pytest.raises(UsageError, match=rf"already running in .* \(pid {os.getpid()}\)"):
         HomeLock(tmp_path)
     HomeLock(tmp_path).release()
+
+
+def test_a_graph_older_than_the_one_that_the_home_ran_last_is_refused_and_nothing_forgotten(tmp_path: Path) -> None:
+    record = {"clean": False, "pid": 1, "servers": [], "graph": "embedded"}
+    (tmp_path / "stack.json").write_text(json.dumps(record))
+    (tmp_path / "neo4j" / "data").mkdir(parents=True)
+    with pytest.raises(Conflict, match=r"neo4j/data is older than the embedded one.*--graph embedded"):
+        Stack(load_settings({"home": tmp_path, "graph": "neo4j"})).start()
+    assert json.loads((tmp_path / "stack.json").read_text()) == record
 
 
 def test_the_lock_of_a_killed_stack_is_free(tmp_path: Path) -> None:

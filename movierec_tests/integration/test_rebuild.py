@@ -35,6 +35,7 @@ from movierec_platform.domain.gate import judge
 from movierec_platform.domain.registers import PairState, fold
 from movierec_platform.domain.tables import MOVIES, RATINGS
 from movierec_platform.errors import CheckFailed, Conflict
+from movierec_platform.local.stack import Stack
 from movierec_platform.services.catalog import project_catalog
 from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.import_ratings import import_ratings
@@ -125,27 +126,35 @@ def world(fresh_settings: Settings, clean_graph: Graph) -> World:
     return World(fresh_settings, lake, graph)
 
 
-OVER = pytest.mark.parametrize("changed", [{}, {"graph_http_url": ""}], ids=["batch endpoint", "Bolt"])
-
-
-@OVER
-def test_the_rebuilt_graph_is_the_graph(world: World, changed: dict[str, Any]) -> None:
+@pytest.mark.both_graphs
+def test_the_rebuilt_graph_is_the_graph(world: World) -> None:
     before = world.dump()
     assert sum('"RETIRO"' in row for row in before) > 30
+    ways = {"the batch endpoint": world.settings.graph_http_url, "Bolt": ""}
+    for way in ways if world.settings.graph_http_url else ["Bolt"]:
+        world.empty()
+        rebuilt = world.rebuild(graph_http_url=ways[way])
+        assert world.dump() == before
+        assert rebuilt.way == way
+        assert (rebuilt.movies, rebuilt.pairs, rebuilt.resumed) == (
+            60,
+            sum('"seen_at_ms"' in row or '"RETIRO"' in row for row in before),
+            False,
+        )
+        assert (rebuilt.version, rebuilt.previous, rebuilt.similarity_edges) == (SIMILAR[2], SIMILAR[1], 300)
+        assert verify(world.settings).equal
+        with pytest.raises(Conflict, match=r"not empty \(\d+ \w+, .*empty database"):
+            world.rebuild(graph_http_url=ways[way])
+        assert world.dump() == before
+
+
+def test_a_stack_that_changes_its_graph_makes_it_from_the_lake(world: World) -> None:
+    before = world.dump()
     world.empty()
-    rebuilt = world.rebuild(**changed)
+    said: list[str] = []
+    Stack(world.settings)._graph_from_lake(lambda part, message: said.append(f"{part} {message}"))
     assert world.dump() == before
-    assert rebuilt.way == ("Bolt" if changed else "the batch endpoint")
-    assert (rebuilt.movies, rebuilt.pairs, rebuilt.resumed) == (
-        60,
-        sum('"seen_at_ms"' in row or '"RETIRO"' in row for row in before),
-        False,
-    )
-    assert (rebuilt.version, rebuilt.previous, rebuilt.similarity_edges) == (SIMILAR[2], SIMILAR[1], 300)
-    assert verify(world.settings).equal
-    with pytest.raises(Conflict, match=r"not empty \(\d+ \w+, .*empty database"):
-        world.rebuild(**changed)
-    assert world.dump() == before
+    assert said == [f"graph has 60 movies and {len(dict(edge_states(world.graph.pairs()))):,} pairs of the lake"]
 
 
 CHILD = """
@@ -160,7 +169,7 @@ rebuild(load_settings(), None, lambda: 2_000_000_000_000, told, pairs_at_once=15
 """
 
 
-@OVER
+@pytest.mark.parametrize("changed", [{}, {"graph_http_url": ""}], ids=["batch endpoint", "Bolt"])
 def test_killed_at_random_points_and_run_again_it_makes_the_same_graph(world: World, changed: dict[str, Any]) -> None:
     before = world.dump()
     world.empty()
@@ -219,6 +228,7 @@ def test_what_a_killed_rebuild_had_sent_is_written_before_it_is_removed(world: W
     assert world.dump() == before
 
 
+@pytest.mark.both_graphs(long=True)
 def test_as_of_a_moment_it_is_the_graph_of_then(world: World) -> None:
     before = world.dump()
     lake, objects = world.lake, open_objects(world.settings)
@@ -247,6 +257,7 @@ def test_as_of_a_moment_it_is_the_graph_of_then(world: World) -> None:
     assert world.dump() == []
 
 
+@pytest.mark.both_graphs
 def test_an_interrupted_rebuild_is_finished_for_its_own_moment_only(
     fresh_settings: Settings, clean_graph: Graph
 ) -> None:
@@ -283,6 +294,7 @@ def test_ranges_hold_whole_users(sizes: list[int]) -> None:
         assert all(len(part) >= 3 for part in parts[:-1])
 
 
+@pytest.mark.both_graphs(long=True)
 def test_the_command_writes_files_that_hold_the_graph_or_makes_it(world: World, tmp_path: Path) -> None:
     stored = dict(edge_states(world.graph.pairs()))
     before = world.dump()

@@ -22,6 +22,8 @@ from movierec_platform.services.repair import repair
 from movierec_platform.services.verify import verify
 from movierec_tests.integration.conftest import GOOD, NOW, Platform
 
+pytestmark = pytest.mark.both_graphs
+
 WRONG_REGISTERS: dict[str, list[Any]] = {
     "rating": [1.0, None, 4, "four"],
     "rated_at_ms": [NOW - 1, None, NOW + 0.5],
@@ -254,6 +256,7 @@ def movierec(platform: Platform, *arguments: str) -> tuple[int, str]:
     return ran.exit_code, ran.stdout
 
 
+@pytest.mark.both_graphs(long=True)
 def test_exit_codes_and_json_of_the_commands(platform: Platform) -> None:
     platform.lander.land([GOOD])
     platform.run_through()
@@ -279,6 +282,7 @@ def test_exit_codes_and_json_of_the_commands(platform: Platform) -> None:
     assert movierec(platform, "verify") == (0, "graph and lake are equal: 1 pairs in each\n")
 
 
+@pytest.mark.both_graphs(long=True)
 def test_verify_of_a_graph_that_is_away_is_exit_code_3(platform: Platform) -> None:
     environment = {**os.environ, **variables_of(platform.settings), "NEO4J_URI": "bolt://127.0.0.1:9"}
     ran = subprocess.run(
@@ -293,6 +297,7 @@ def gauges(platform: Platform) -> dict[str, float]:
     return {one.name: one.samples[0].value for one in metrics}
 
 
+@pytest.mark.both_graphs(long=True)
 def test_the_drift_is_a_gauge_from_the_first_comparison_on(platform: Platform) -> None:
     assert gauges(platform) == {}
     platform.lander.land([GOOD, {**GOOD, "user_id": 2}])

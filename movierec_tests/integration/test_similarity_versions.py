@@ -213,6 +213,7 @@ def test_a_published_version_that_the_lake_has_lost_is_said_to_be_lost(world: Wo
         roll_back(world.lake, world.graph, None, 2, "", lambda *_: None)
 
 
+@pytest.mark.both_graphs
 def test_going_back_holds_until_there_is_a_newer_version(world: World) -> None:
     nothing = lambda *_: None  # noqa: E731
     with pytest.raises(CheckFailed, match="no similarity is published"):
@@ -239,6 +240,7 @@ def test_going_back_holds_until_there_is_a_newer_version(world: World) -> None:
     assert publish_newest(world.lake, world.graph, 8, "", nothing).version == fourth
 
 
+@pytest.mark.both_graphs(long=True)
 def test_the_commands(world: World) -> None:
     assert world.movierec("list")[1].splitlines()[-1] == "the lake holds no similarity: `movierec nightly` makes one"
     good, worse = world.learn(), world.learn(neighbours=1)
@@ -282,6 +284,7 @@ def who() -> str:
     return f"published by {actor()}"
 
 
+@pytest.mark.both_graphs
 def test_publishers_take_turns_and_one_that_lost_it_unawares_changes_nothing_more(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +305,7 @@ def test_publishers_take_turns_and_one_that_lost_it_unawares_changes_nothing_mor
         similarity_versions.publish_named(world.settings, second, None, "test", 1, lambda *_: None)
 
 
+@pytest.mark.both_graphs(long=True)
 def test_readers_never_see_an_empty_or_a_mixed_list_while_versions_are_swapped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +399,7 @@ def killer(world: World) -> Iterator["subprocess.Popen[str]"]:
     process.communicate(timeout=60)
 
 
+@pytest.mark.both_graphs
 def test_killed_before_any_of_its_writes_it_leaves_readers_whole_and_the_next_finishes(
     world: World, killer: "subprocess.Popen[str]"
 ) -> None:
@@ -430,6 +435,7 @@ def test_killed_before_any_of_its_writes_it_leaves_readers_whole_and_the_next_fi
     assert died == 1 + 2 + 1 + 2 + 1 + 1 + 1 + 2, "turn, drop, count, write, count, move the pointer, tell, drop"
 
 
+@pytest.mark.both_graphs(long=True)
 def test_a_degraded_similarity_is_blocked_in_dagster_and_the_old_one_keeps_serving(world: World) -> None:
     write_env_file(world.settings.home / STACK_ENV, variables_of(world.settings))
     assets = dg.load_assets_from_modules([similarity, evaluation, graph_assets])

@@ -150,6 +150,7 @@ def test_an_empty_catalogue_is_nothing_to_serve(fresh_settings: Settings, folder
         open_snapshot(lake, None, folder)
 
 
+@pytest.mark.both_graphs
 def test_ranks_as_cypher_does_over_the_edges_in_the_graph(lake: Lake, clean_graph: Graph, folder: Path) -> None:
     clean_graph.merge_movies(
         [

@@ -23,6 +23,8 @@ from movierec_platform.services.replay import DRAINED_MARK, note_drained, replay
 from movierec_platform.services.verify import verify
 from movierec_tests.integration.conftest import GOOD, NOW, Platform
 
+pytestmark = pytest.mark.both_graphs
+
 MIXED: list[Any] = [
     GOOD,
     {**GOOD, "event_id": "v", "event_type": "view", "rating": None, "movie_id": 20, "colour": "red"},

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from movierec_platform.domain.envelope import (
     MESSAGE_BYTES,
+    Carried,
     Refused,
     Rejections,
+    batch_id_of,
     encode,
     pack,
     pack_rejections,
@@ -37,6 +39,34 @@ def test_packed_events_come_out_in_order_with_their_lines(values: list[Any]) -> 
     assert [event for envelope in envelopes for event in envelope.events] == values
     assert [line for envelope in envelopes for line in envelope.lines] == lines
     assert all((envelope.raw_key, envelope.received_at_ms) == ("raw/k", 5) for envelope in envelopes)
+
+
+def test_what_goes_with_events_arrives_with_them_and_with_their_refusals() -> None:
+    carried = Carried(("r-1", "r-2"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    [packed] = pack("raw/k", 5, [b"{}"], [0], carried)
+    [refused] = pack_rejections(Rejections("raw/k", 5, [Refused(0, Rejected("wrong_type", None, ""), "")], carried))
+    assert unpack(packed).carried == unpack_rejections(refused).carried == carried
+    assert unpack(pack("raw/k", 5, [b"{}"], [0])[0]).carried == Carried()
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ({"requests": "r-1", "trace": 7}, Carried()),
+        ({"requests": ["r-1", 7, "x" * 65, "two\nlines", "é"], "trace": "t" * 65}, Carried(("r-1",))),
+        ({"requests": ["r"] * 1000}, Carried(("r",) * 100)),
+    ],
+)
+def test_what_cannot_go_with_events_is_left_out_and_the_events_are_not(said: dict, left: Carried) -> None:
+    envelope = unpack(encode({"v": 1, "raw_key": "raw/k", "received_at_ms": 5, "events": [{}], **said}).decode())
+    assert (envelope.events, envelope.carried) == ([{}], left)
+
+
+def test_a_batch_is_named_by_the_key_of_its_object() -> None:
+    assert (
+        batch_id_of(raw_key(1_700_000_000_000, "876a3816e2aa427ba785ffc70f24e382"))
+        == "876a3816e2aa427ba785ffc70f24e382"
+    )
 
 
 def test_many_events_are_cut_into_messages_that_sqs_takes() -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from movierec_platform.api.arguments import Id, Query, UserPath, Whole, read_query
 from movierec_platform.api.filters import MAX_OFFSET
 from movierec_platform.api.movies import MAX_TEXT, MoviePath
+from movierec_platform.api.observed import request_id
 from movierec_platform.api.page.door import back_to
 from movierec_platform.api.page.rendering import page, show_problem
 from movierec_platform.api.routes import Routes
@@ -163,7 +164,7 @@ def ratings_blueprint(lander: Lander, landed: Callable[[int], None]) -> Routes:
     @routes.post("/users/<user>/ratings", doc_ui=False)
     def rate(path: UserPath) -> Response:
         given = read_query(RatingForm, frozenset(), request.form)
-        lander.land([{"user_id": path.user, "movie_id": given.movie_id, "rating": given.rating}])
+        lander.land([{"user_id": path.user, "movie_id": given.movie_id, "rating": given.rating}], request_id())
         landed(1)
         where, _, asked = given.next.partition("?")
         return back_to(f"{where}?{asked}{'&' if asked else ''}{urlencode({'rated': given.movie_id})}")

@@ -7,7 +7,9 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from movierec_platform.adapters.log_lines import about, own_log_lines
 from movierec_platform.adapters.queues import Message, QueueName
+from movierec_platform.adapters.traces import exported_traces
 from movierec_platform.defs.stream.resources import StreamResource
 from movierec_platform.services.drain import drain
 from movierec_platform.services.note import noted_run
@@ -77,7 +79,14 @@ def _drain(
 ) -> None:
     policy = stream.policy()
     longest_s = policy.max_runtime_s + policy.overlap_s + policy.grace_s
-    with noted_run(stream.current(), queue) as run, killed_after(longest_s):
+    settings = stream.current()
+    with (
+        own_log_lines(settings),
+        about(run_id=context.run_id),
+        exported_traces(settings, f"movierec-{context.job_name.replace('_', '-')}"),
+        noted_run(settings, queue) as run,
+        killed_after(longest_s),
+    ):
         report = drain(stream.queues().named(queue), work, stream.lease(queue, slot), context.run_id, policy)
         run.ended = report.left_because
     context.log.info("%d events in %d messages; left because: %s", report.events, report.messages, report.left_because)
