@@ -105,6 +105,12 @@ class BulkGraph(Graph):
         while self._write(_run, _DROP_USERS, after=user_id)[0][0]:
             pass
 
+    def clear(self) -> None:
+        """The graph is empty, but for its constraints."""
+        for query in (_DROP_EDGES, _DROP_NODES):
+            while self._write(_run, query)[0][0]:
+                pass
+
     def finish(self, publication: Publication | None) -> None:
         """Readers use this publication, and the rebuild is over."""
         self._write(_finish, publication)
@@ -252,6 +258,18 @@ _DROP_USERS: LiteralString = """
 MATCH (u:Usuario) WHERE u.id > $after
 WITH u LIMIT 200
 DETACH DELETE u
+RETURN count(*)
+"""
+_DROP_EDGES: LiteralString = """
+MATCH ()-[e]->()
+WITH e LIMIT 20000
+DELETE e
+RETURN count(*)
+"""
+_DROP_NODES: LiteralString = """
+MATCH (n)
+WITH n LIMIT 20000
+DELETE n
 RETURN count(*)
 """
 _CREATE_USERS: LiteralString = """

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
@@ -297,7 +296,10 @@ class Lake:
     def _open(self, table: str, as_of_ms: int | None = None) -> DeltaTable:
         opened = DeltaTable(self._uri(table), storage_options=self._options)
         if as_of_ms is not None:
-            opened.load_as_version(datetime.fromtimestamp(as_of_ms / 1000, tz=timezone.utc))
+            # By the times in the log: those of its objects, which a moment would go by, are of the last restore.
+            history = opened.history()
+            then = next((one for one in history if int(one["timestamp"]) <= as_of_ms), history[-1])
+            opened.load_as_version(then["version"])
         return opened
 
     def _files(self, table: str) -> pafs.FileSystem:

@@ -4,10 +4,11 @@ Calls end within 25 s (three attempts each).
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 
 GETS_AT_ONCE = 8
+DELETED_AT_ONCE = 1_000
+"""Keys in one call: the most that S3 takes."""
+PIECE_BYTES = 1024 * 1024
 _GETS_AHEAD = 4 * GETS_AT_ONCE
 
 
@@ -51,6 +55,36 @@ class ObjectStore:
         """The object's bytes."""
         with _errors(self.bucket, key):
             return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def get_file(self, key: str, path: Path) -> bool:
+        """The file has the object's bytes, which memory holds a piece at a time; False: there is no such object."""
+        try:
+            with _errors(self.bucket, key):
+                body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+                with path.open("wb") as file:
+                    for piece in body.iter_chunks(PIECE_BYTES):
+                        file.write(piece)
+        except ObjectStoreUnavailable as error:
+            if isinstance(error.__cause__, ClientError) and error.__cause__.response["Error"]["Code"] == "NoSuchKey":
+                return False
+            raise
+        return True
+
+    def put_file(self, key: str, path: Path) -> None:
+        """The object has the file's bytes; whole, so that its etag is that of any other put of them."""
+        with _errors(self.bucket, key), path.open("rb") as file:
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=file)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """There are no objects of these keys."""
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            batch = keys[start : start + DELETED_AT_ONCE]
+            with _errors(self.bucket, batch[0]):
+                answer = self._client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            if failed := answer.get("Errors"):
+                raise ObjectStoreUnavailable(f"s3://{self.bucket}/{failed[0].get('Key')}: {failed[0].get('Message')}")
 
     def get_all(self, keys: Iterable[str]) -> Iterator[bytes]:
         """The bytes of each of these objects, in their order; those of 32 at most are held at once."""

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from movierec_platform import __version__
 from movierec_platform.cli import (
+    backups,
     batch,
     evaluate,
     infrastructure,
@@ -50,6 +51,8 @@ app.command()(traffic.traffic)
 app.command()(parity.verify)
 app.command()(parity.repair)
 app.command()(recovery.replay)
+app.command()(backups.backup)
+app.command()(backups.restore)
 app.command()(evaluate.evaluate)
 app.command()(infrastructure.provision)
 app.command()(infrastructure.destroy)

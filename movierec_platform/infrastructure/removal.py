@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from movierec_platform.adapters.aws import s3_client, sqs_client
+from movierec_platform.adapters.objects import DELETED_AT_ONCE
 from movierec_platform.adapters.queues import Queue
 from movierec_platform.config import Settings
 from movierec_platform.errors import ObjectStoreUnavailable, QueueUnavailable
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
-
-DELETED_AT_ONCE = 1_000
-"""Keys in one call: the most that S3 takes."""
 
 
 def contents(settings: Settings, resources: Resources) -> list[str]:

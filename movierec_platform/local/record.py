@@ -47,6 +47,17 @@ class HomeLock:
         self.release()
 
 
+def is_running(home: Path) -> bool:
+    """Whether this home has a running stack."""
+    if not (home / "stack.lock").is_file():
+        return False
+    try:
+        HomeLock(home).release()
+    except UsageError:
+        return True
+    return False
+
+
 class StackRecord:
     """`stack.json`: processes by pid and start time, and whether the queues were saved. Only for who holds the lock."""
 

@@ -90,9 +90,10 @@ class Stack:
     def env_file(self) -> Path:
         return self.settings.home / STACK_ENV
 
-    def start(self, report: Report = lambda part, message: None) -> Settings:
+    def start(self, report: Report = lambda part, message: None, only_stores: bool = False) -> Settings:
         """Every server is ready and stack.env says where; returns the settings with the real addresses.
 
+        With `only_stores` these are emulator and graph, and nothing says where: a restore works on them alone.
         Raises UsageError if this home has a running stack, Conflict if the graph that is wanted lacks what another had,
         ServerFailed if a server does not come up: then none runs.
         """
@@ -100,7 +101,9 @@ class Stack:
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = HomeLock(self.settings.home)
         try:
-            self._start(report)
+            self._start_stores(report)
+            if not only_stores:
+                self._start_servers(report)
         except BaseException:
             self.stop()
             raise
@@ -184,7 +187,7 @@ class Stack:
                     memory[server.name] += process.memory_info().rss
         return memory
 
-    def _start(self, report: Report) -> None:
+    def _start_stores(self, report: Report) -> None:
         record = StackRecord(self.settings.home)
         before = record.graph or self.settings.graph
         changed = before != self.settings.graph
@@ -198,8 +201,7 @@ class Stack:
         self._record = record  # what is refused until here leaves it as it was
         self._forget_killed_stack(record, report)
         record.begin(before)
-        inherited = _without_proxy(inherited_environment())
-        instance_environment = {**inherited, **self._variables()}
+        instance_environment = {**_without_proxy(inherited_environment()), **self._variables()}
 
         self._together(
             lambda: self._ready(self.aws, report),
@@ -217,7 +219,8 @@ class Stack:
         if self._replay_due:
             self._restore_queues(report)
 
-        environment = {**inherited, **self._variables(), **self._code_locations()}
+    def _start_servers(self, report: Report) -> None:
+        environment = {**_without_proxy(inherited_environment()), **self._variables(), **self._code_locations()}
         for child in (self.stream, self.batch, self.dagster, self.daemon, self.api, self.metrics):
             child.environment = environment
         self._together(*(self._starter(one, report) for one in (self.stream, self.batch, self.api, self.metrics)))

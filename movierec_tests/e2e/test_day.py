@@ -68,7 +68,7 @@ def in_seconds(rules: Path) -> None:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path / "home", MOVIEREC_STACK_RESTARTS="20")
+    terminal = Terminal(tmp_path / "home", MOVIEREC_STACK_RESTARTS="20", MOVIEREC_VOLUME_FACTOR="1000")
     terminal.start()
     yield terminal
     if terminal.up is not None and terminal.up.poll() is None:

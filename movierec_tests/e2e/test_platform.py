@@ -1,9 +1,11 @@
 """The platform as its users meet it: `up` in one terminal, the CLI, HTTP and Dagster's GraphQL in another.
 
-It takes about two minutes: a whole stack is started, loaded, killed with everything in it, and started again.
+It takes over two minutes: a whole stack is started, loaded, killed with everything in it, started again, deleted, and
+restored from its backup.
 """
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -19,8 +21,10 @@ from movierec_platform.adapters.dagster import graphql
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Queues
+from movierec_platform.adapters.state import State
 from movierec_platform.domain.event_checks import EventPolicy
 from movierec_platform.services.compact import compact_day, read_catalogue
+from movierec_platform.services.keys import Verifier
 from movierec_tests.archives import MOVIES, USERS, two_tastes
 from movierec_tests.backfills import BACKFILLED, backfill, land_in_the_past
 from movierec_tests.terminal import Terminal, until
@@ -207,6 +211,36 @@ def test_killed_with_everything_it_comes_back_with_all_that_was_acknowledged(ter
     assert terminal.cypher("MATCH (:Usuario)-[v:VIO]->(:Pelicula) RETURN count(v)") == [[before[0][0] + 5]]
     assert json.loads(terminal.movierec("verify", "--wait", "--json"))["differing_pairs"] == 0
     assert terminal.movierec("recommend", "1").startswith("RECOMENDACIONES TOP 5 para Usuario 1:")
+
+
+def test_destroyed_it_comes_back_from_its_backup(terminal: Terminal, tmp_path: Path) -> None:
+    key = terminal.movierec("keys", "create", "phone", "--scope", "read").split()[0]
+    before = terminal.movierec("recommend", "1", "--json")
+    seen = terminal.cypher("MATCH (:Usuario)-[v:VIO]->(:Pelicula) RETURN count(v)")
+    runs = len(ended_runs(terminal))
+    backup = tmp_path / "backup"
+    assert "objects of movierec" in terminal.movierec("backup", str(backup))
+    assert "already running" in terminal.movierec("restore", str(backup), status=2)
+    assert terminal.stop() == 0
+    shutil.rmtree(terminal.home)
+
+    assert "published" in terminal.movierec("restore", str(backup))
+    terminal.start()
+    assert json.loads(terminal.movierec("verify", "--wait", "--json"))["differing_pairs"] == 0
+    assert terminal.cypher("MATCH (:Usuario)-[v:VIO]->(:Pelicula) RETURN count(v)") == seen
+    items = [json.loads(one)["items"] for one in (before, terminal.movierec("recommend", "1", "--json"))]
+    assert items[0] == items[1]
+    state = State.open(terminal.settings)
+    assert Verifier(lambda: state.keys, 60).verify(key).name == "phone"
+    state.close()
+    assert len(ended_runs(terminal)) >= runs > 0
+
+
+def ended_runs(terminal: Terminal) -> list[Any]:
+    """The runs that Dagster remembers to have succeeded."""
+    query = "{ runsOrError(filter: {statuses: [SUCCESS]}) { ... on Runs { results { runId } } } }"
+    found: list[Any] = graphql(terminal.settings.dagster_url, query)["runsOrError"]["results"]
+    return found
 
 
 def test_ctrl_c_stops_everything(terminal: Terminal) -> None:
