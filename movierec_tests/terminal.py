@@ -15,6 +15,7 @@ from movierec_platform.config import Settings, inherited_environment, load_setti
 
 PORTS = {f"MOVIEREC_{name}_PORT": "0" for name in ("API", "METRICS", "DAGSTER", "BOLT", "AWS")}
 DEADLINE_S = 90.0
+COMMAND_WITHIN_S = 300.0
 
 
 class Terminal:
@@ -69,7 +70,7 @@ class Terminal:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=DEADLINE_S,
+            timeout=COMMAND_WITHIN_S,
             check=False,
         )
         assert done.returncode == status, done.stdout + done.stderr
