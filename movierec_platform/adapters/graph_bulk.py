@@ -19,16 +19,11 @@ import orjson
 import requests
 from typing_extensions import LiteralString
 
-from movierec_platform.adapters.graph import (
-    _CREATE_EDGE,
-    WRITE_ROWS,
-    Graph,
-    Publication,
-    SimilarityEdge,
-    _batches,
-    _run,
-)
+from movierec_platform.adapters.graph import WRITE_ROWS, Graph, batches
 from movierec_platform.adapters.graph_changes import announce
+from movierec_platform.adapters.graph_connection import run
+from movierec_platform.adapters.graph_pairs import CREATE_EDGE
+from movierec_platform.adapters.graph_similarity import Publication, SimilarityEdge
 from movierec_platform.config import Settings
 from movierec_platform.domain.registers import Pair, PairState
 from movierec_platform.errors import GraphUnavailable, UsageError
@@ -90,7 +85,7 @@ class BulkGraph(Graph):
 
     def note(self, reconstruction: Reconstruction) -> None:
         """The graph tells that the rebuild is so far; the marker is made if there is none."""
-        self._write(_run, _NOTE, noted=_noted(reconstruction))
+        self._write(run, _NOTE, noted=_noted(reconstruction))
 
     def prepare(self) -> None:
         """Writing can begin: nothing that an interrupted rebuild has sent is under way any more."""
@@ -102,13 +97,13 @@ class BulkGraph(Graph):
 
     def drop_users_after(self, user_id: int) -> None:
         """No user with a greater id is left."""
-        while self._write(_run, _DROP_USERS, after=user_id)[0][0]:
+        while self._write(run, _DROP_USERS, after=user_id)[0][0]:
             pass
 
     def clear(self) -> None:
         """The graph is empty, but for its constraints."""
         for query in (_DROP_EDGES, _DROP_NODES):
-            while self._write(_run, query)[0][0]:
+            while self._write(run, query)[0][0]:
                 pass
 
     def finish(self, publication: Publication | None) -> None:
@@ -151,7 +146,7 @@ class ArcadeGraph(BulkGraph):
     def write_similarity(self, version: str, edges: Iterable[SimilarityEdge], writer: str | None = None) -> int:
         rids = self._movie_rids()
         written = 0
-        for batch in _batches(edges, self.pairs_at_once):
+        for batch in batches(edges, self.pairs_at_once):
             rows = [
                 {
                     **_edge("SIMILAR", rids[source], rids[target]),
@@ -294,10 +289,10 @@ def _create_users(transaction: neo4j.ManagedTransaction, histories: Histories, n
         row = [*pair, *_registers(state).values()]
         visible[pair[0]].append(row) if state.visible else retracted.append(row)
     for users in _statements(visible):
-        _run(transaction, _CREATE_USERS, users=users)
-    for rows in _batches(retracted, WRITE_ROWS):
-        _run(transaction, _CREATE_EDGE["RETIRO"], rows=rows)
-    _run(transaction, _NOTE, noted=noted)
+        run(transaction, _CREATE_USERS, users=users)
+    for rows in batches(retracted, WRITE_ROWS):
+        run(transaction, CREATE_EDGE["RETIRO"], rows=rows)
+    run(transaction, _NOTE, noted=noted)
 
 
 def _statements(visible: Mapping[int, list[list[Any]]]) -> Iterator[list[list[Any]]]:
@@ -316,9 +311,9 @@ def _statements(visible: Mapping[int, list[list[Any]]]) -> Iterator[list[list[An
 
 def _finish(transaction: neo4j.ManagedTransaction, publication: Publication | None) -> None:
     if publication is not None:
-        _run(transaction, _POINT, **asdict(publication))
-    _run(transaction, "MATCH (m:Pelicula) WHERE m.genres IS NULL SET m.genres = []")  # imported, as above
-    _run(transaction, "MATCH (r:Reconstruccion) DELETE r")
+        run(transaction, _POINT, **asdict(publication))
+    run(transaction, "MATCH (m:Pelicula) WHERE m.genres IS NULL SET m.genres = []")  # imported, as above
+    run(transaction, "MATCH (r:Reconstruccion) DELETE r")
     announce(transaction, None)  # what was read of the histories while they were made is not all of them
 
 
