@@ -21,14 +21,13 @@ from typing_extensions import LiteralString
 
 from movierec_platform.adapters.graph import WRITE_ROWS, Graph, batches
 from movierec_platform.adapters.graph_changes import announce
-from movierec_platform.adapters.graph_connection import run
-from movierec_platform.adapters.graph_pairs import CREATE_EDGE
+from movierec_platform.adapters.graph_connection import CONNECT_TIMEOUT_S, REFUSED, run
+from movierec_platform.adapters.graph_pairs import CREATE_EDGE, SET, values
 from movierec_platform.adapters.graph_similarity import Publication, SimilarityEdge
 from movierec_platform.config import Settings
 from movierec_platform.domain.registers import Pair, PairState
 from movierec_platform.errors import GraphUnavailable, UsageError
 
-CONNECT_TIMEOUT_S = 3.0
 BATCH_TIMEOUT_S = 600.0
 POLL_S = 0.1
 EDGE_TYPES = ("VIO", "RETIRO", "SIMILAR")
@@ -267,14 +266,14 @@ WITH n LIMIT 20000
 DELETE n
 RETURN count(*)
 """
-_CREATE_USERS: LiteralString = """
+_CREATE_USERS: LiteralString = f"""
 UNWIND $users AS user
-CREATE (u:Usuario {id: user[0]})
+CREATE (u:Usuario {{id: user[0]}})
 WITH u, user
 UNWIND user[1] AS row
-MATCH (m:Pelicula {id: row[1]})
+MATCH (m:Pelicula {{id: row[1]}})
 CREATE (u)-[e:VIO]->(m)
-SET e = {rating: row[2], rated_at_ms: row[3], event_id: row[4], seen_at_ms: row[5], retracted_at_ms: row[6]}
+SET {SET}
 """
 _POINT: LiteralString = """
 MERGE (p:Publicacion {name: 'similarity'})
@@ -286,7 +285,7 @@ def _create_users(transaction: neo4j.ManagedTransaction, histories: Histories, n
     visible: dict[int, list[list[Any]]] = {user_id: [] for (user_id, _), _ in histories}
     retracted = []
     for pair, state in histories:
-        row = [*pair, *_registers(state).values()]
+        row = [*pair, *values(state)]
         visible[pair[0]].append(row) if state.visible else retracted.append(row)
     for users in _statements(visible):
         run(transaction, _CREATE_USERS, users=users)
@@ -344,6 +343,6 @@ def _noted(reconstruction: Reconstruction) -> dict[str, Any]:
 
 def _raise_unless_ok(answer: requests.Response) -> None:
     if answer.status_code in (401, 403):
-        raise UsageError("the graph refuses NEO4J_USER and NEO4J_PASSWORD: set those of this database")
+        raise UsageError(REFUSED)
     if answer.status_code != 200:
         raise GraphUnavailable(f"the graph's batch endpoint answers {answer.status_code}: {answer.text[:500]}")

@@ -19,6 +19,7 @@ from movierec_platform.errors import GraphUnavailable, UsageError
 
 CONNECT_TIMEOUT_S = 3.0
 RETRY_S = 30.0
+REFUSED = "the graph refuses NEO4J_USER and NEO4J_PASSWORD: set those of this database"
 
 Result = TypeVar("Result")
 
@@ -95,6 +96,6 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except AuthError as error:
-        raise UsageError("the graph refuses NEO4J_USER and NEO4J_PASSWORD: set those of this database") from error
+        raise UsageError(REFUSED) from error
     except (Neo4jError, DriverError) as error:
         raise GraphUnavailable(f"the graph does not answer: {error}") from error

@@ -29,6 +29,7 @@ from movierec_platform.adapters.quarantine_tables import (
     conditions,
     counts,
     selected,
+    settle,
     update_standings,
 )
 from movierec_platform.domain.quarantine import (
@@ -160,10 +161,7 @@ class QuarantineTable:
             rows = connection.execute(query.order_by(STANDING.c.id).limit(CHUNK_ROWS)).all()
             if not rows:
                 return Chunk({}, {}, None, None)
-            update_standings(connection, [{"row_id": row.id, "status": "discarded"} for row in rows])
-            acts = [act_row(row.id, "discarded", now_ms, actor, row.attempts, row.reason_code) for row in rows]
-            add_acts(connection, acts)
-            done = Counter(row.reason_code for row in rows)
+            done = settle(connection, rows, "discarded", actor, now_ms)
             self._count(connection, counts("discarded", done))
             return Chunk(done, {}, None, rows[-1].id)
 

@@ -19,6 +19,7 @@ from movierec_platform.adapters.quarantine_tables import (
     by_ids,
     counts,
     selected,
+    settle,
     update_standings,
 )
 from movierec_platform.domain.quarantine import MAX_ATTEMPTS, POISON, Selection, event_to_land
@@ -130,10 +131,7 @@ class Redrives:
         query = sa.select(*columns).where(STANDING.c.redrive_key == raw_key, STANDING.c.status == "redriving")
         with self._transaction(STANDING) as connection:
             rows = connection.execute(query).all()
-            update_standings(connection, [{"row_id": row.id, "status": "redriven"} for row in rows])
-            acts = [act_row(row.id, "redriven", now_ms, actor, row.attempts, row.reason_code) for row in rows]
-            add_acts(connection, acts)
-            done = Counter(row.reason_code for row in rows)
+            done = settle(connection, rows, "redriven", actor, now_ms)
             self._count(connection, counts("redriven", done))
         return done
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -151,6 +151,15 @@ def add_acts(connection: sa.Connection, acts: Sequence[Mapping[str, Any]]) -> No
     """These acts were done, in this order."""
     if acts:
         connection.execute(sa.insert(ACTS), list(acts))
+
+
+def settle(
+    connection: sa.Connection, rows: Sequence[Any], status: Literal["redriven", "discarded"], actor: str, now_ms: int
+) -> Counter[str]:
+    """These rows, with id, reason_code and attempts, have this status, and an act says so; how many by reason."""
+    update_standings(connection, [{"row_id": row.id, "status": status} for row in rows])
+    add_acts(connection, [act_row(row.id, status, now_ms, actor, row.attempts, row.reason_code) for row in rows])
+    return Counter(row.reason_code for row in rows)
 
 
 def counts(what: str, by_reason: Mapping[str, int]) -> Counter[CounterKey]:
