@@ -19,21 +19,15 @@ import orjson
 import requests
 from typing_extensions import LiteralString
 
-from movierec_platform.adapters.graph import (
-    _CREATE_EDGE,
-    WRITE_ROWS,
-    Graph,
-    Publication,
-    SimilarityEdge,
-    _batches,
-    _run,
-)
+from movierec_platform.adapters.graph import WRITE_ROWS, Graph, batches
 from movierec_platform.adapters.graph_changes import announce
+from movierec_platform.adapters.graph_connection import CONNECT_TIMEOUT_S, REFUSED, run
+from movierec_platform.adapters.graph_pairs import CREATE_EDGE, SET, values
+from movierec_platform.adapters.graph_similarity import Publication, SimilarityEdge
 from movierec_platform.config import Settings
 from movierec_platform.domain.registers import Pair, PairState
 from movierec_platform.errors import GraphUnavailable, UsageError
 
-CONNECT_TIMEOUT_S = 3.0
 BATCH_TIMEOUT_S = 600.0
 POLL_S = 0.1
 EDGE_TYPES = ("VIO", "RETIRO", "SIMILAR")
@@ -90,7 +84,7 @@ class BulkGraph(Graph):
 
     def note(self, reconstruction: Reconstruction) -> None:
         """The graph tells that the rebuild is so far; the marker is made if there is none."""
-        self._write(_run, _NOTE, noted=_noted(reconstruction))
+        self._write(run, _NOTE, noted=_noted(reconstruction))
 
     def prepare(self) -> None:
         """Writing can begin: nothing that an interrupted rebuild has sent is under way any more."""
@@ -102,13 +96,13 @@ class BulkGraph(Graph):
 
     def drop_users_after(self, user_id: int) -> None:
         """No user with a greater id is left."""
-        while self._write(_run, _DROP_USERS, after=user_id)[0][0]:
+        while self._write(run, _DROP_USERS, after=user_id)[0][0]:
             pass
 
     def clear(self) -> None:
         """The graph is empty, but for its constraints."""
         for query in (_DROP_EDGES, _DROP_NODES):
-            while self._write(_run, query)[0][0]:
+            while self._write(run, query)[0][0]:
                 pass
 
     def finish(self, publication: Publication | None) -> None:
@@ -151,7 +145,7 @@ class ArcadeGraph(BulkGraph):
     def write_similarity(self, version: str, edges: Iterable[SimilarityEdge], writer: str | None = None) -> int:
         rids = self._movie_rids()
         written = 0
-        for batch in _batches(edges, self.pairs_at_once):
+        for batch in batches(edges, self.pairs_at_once):
             rows = [
                 {
                     **_edge("SIMILAR", rids[source], rids[target]),
@@ -272,14 +266,14 @@ WITH n LIMIT 20000
 DELETE n
 RETURN count(*)
 """
-_CREATE_USERS: LiteralString = """
+_CREATE_USERS: LiteralString = f"""
 UNWIND $users AS user
-CREATE (u:Usuario {id: user[0]})
+CREATE (u:Usuario {{id: user[0]}})
 WITH u, user
 UNWIND user[1] AS row
-MATCH (m:Pelicula {id: row[1]})
+MATCH (m:Pelicula {{id: row[1]}})
 CREATE (u)-[e:VIO]->(m)
-SET e = {rating: row[2], rated_at_ms: row[3], event_id: row[4], seen_at_ms: row[5], retracted_at_ms: row[6]}
+SET {SET}
 """
 _POINT: LiteralString = """
 MERGE (p:Publicacion {name: 'similarity'})
@@ -291,13 +285,13 @@ def _create_users(transaction: neo4j.ManagedTransaction, histories: Histories, n
     visible: dict[int, list[list[Any]]] = {user_id: [] for (user_id, _), _ in histories}
     retracted = []
     for pair, state in histories:
-        row = [*pair, *_registers(state).values()]
+        row = [*pair, *values(state)]
         visible[pair[0]].append(row) if state.visible else retracted.append(row)
     for users in _statements(visible):
-        _run(transaction, _CREATE_USERS, users=users)
-    for rows in _batches(retracted, WRITE_ROWS):
-        _run(transaction, _CREATE_EDGE["RETIRO"], rows=rows)
-    _run(transaction, _NOTE, noted=noted)
+        run(transaction, _CREATE_USERS, users=users)
+    for rows in batches(retracted, WRITE_ROWS):
+        run(transaction, CREATE_EDGE["RETIRO"], rows=rows)
+    run(transaction, _NOTE, noted=noted)
 
 
 def _statements(visible: Mapping[int, list[list[Any]]]) -> Iterator[list[list[Any]]]:
@@ -316,9 +310,9 @@ def _statements(visible: Mapping[int, list[list[Any]]]) -> Iterator[list[list[An
 
 def _finish(transaction: neo4j.ManagedTransaction, publication: Publication | None) -> None:
     if publication is not None:
-        _run(transaction, _POINT, **asdict(publication))
-    _run(transaction, "MATCH (m:Pelicula) WHERE m.genres IS NULL SET m.genres = []")  # imported, as above
-    _run(transaction, "MATCH (r:Reconstruccion) DELETE r")
+        run(transaction, _POINT, **asdict(publication))
+    run(transaction, "MATCH (m:Pelicula) WHERE m.genres IS NULL SET m.genres = []")  # imported, as above
+    run(transaction, "MATCH (r:Reconstruccion) DELETE r")
     announce(transaction, None)  # what was read of the histories while they were made is not all of them
 
 
@@ -349,6 +343,6 @@ def _noted(reconstruction: Reconstruction) -> dict[str, Any]:
 
 def _raise_unless_ok(answer: requests.Response) -> None:
     if answer.status_code in (401, 403):
-        raise UsageError("the graph refuses NEO4J_USER and NEO4J_PASSWORD: set those of this database")
+        raise UsageError(REFUSED)
     if answer.status_code != 200:
         raise GraphUnavailable(f"the graph's batch endpoint answers {answer.status_code}: {answer.text[:500]}")

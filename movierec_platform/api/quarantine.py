@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar
 from flask import Response
 from pydantic import Field
 
-from movierec_platform.adapters.quarantine import Act, QuarantineRow
+from movierec_platform.adapters.quarantine import QuarantineRow
+from movierec_platform.adapters.quarantine_tables import Act
 from movierec_platform.api.access import actor
 from movierec_platform.api.arguments import Body, Flag, Id, Path, Query, Whole
 from movierec_platform.api.errors import Problem

@@ -146,6 +146,11 @@ def allowed(movies: Catalogue, filters: Filters) -> Bools | None:
     return passes
 
 
+def blocked_by(passes: Bools | None, movies: Catalogue) -> Bools:
+    """Whether each movie is kept out, (M,), in a new array: where it does not pass; nowhere, if `passes` is None."""
+    return np.zeros(len(movies.movie_ids), dtype=np.bool_) if passes is None else ~passes
+
+
 NO_FILTERS = Filters()
 
 

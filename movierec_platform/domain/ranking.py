@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numba import njit
 
-from movierec_platform.domain.catalogue import Catalogue
+from movierec_platform.domain.catalogue import Catalogue, blocked_by
 from movierec_platform.domain.neighbourhood import Bools, Floats, Indexes, Ints, Neighbourhood, indexes_of
 from movierec_platform.domain.query_weights import query_weights
 from movierec_platform.domain.selection import first_free, highest
@@ -94,7 +94,7 @@ def rank(
     ascending. Neither a movie that is `seen` (indexes, ascending), unless they are included, nor one that does not pass
     is among them. What stands at a place does not depend on `limit`.
     """
-    blocked = np.zeros(len(movies.movie_ids), dtype=np.bool_) if passes is None else ~passes
+    blocked = blocked_by(passes, movies)
     if not include_seen:
         blocked[seen] = True
     best = highest(scores, blocked, limit)

@@ -10,7 +10,8 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from movierec_platform.adapters.graph import Graph, Publication
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.adapters.lake import Lake, Size
 from movierec_platform.adapters.leases import open_lease, slots_of
 from movierec_platform.adapters.objects import open_objects

@@ -7,7 +7,7 @@ import numpy as np
 
 from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.adapters.snapshot_files import Snapshot
-from movierec_platform.domain.catalogue import Catalogue, Filters, allowed
+from movierec_platform.domain.catalogue import Catalogue, Filters, allowed, blocked_by
 from movierec_platform.domain.search import search
 from movierec_platform.domain.selection import first_free, highest
 from movierec_platform.domain.trending import trend_scores
@@ -96,8 +96,7 @@ class Movies:
         """The most viewed movies that pass the filters; the score counts viewers."""
         snapshot = self._snapshots.current()
         movies = snapshot.movies
-        passes = allowed(movies, filters)
-        blocked = np.zeros(len(movies.movie_ids), dtype=np.bool_) if passes is None else ~passes
+        blocked = blocked_by(allowed(movies, filters), movies)
         found = first_free(movies.popular, blocked, offset + n)[offset:]
         return _list(snapshot, [(index, float(movies.viewers[index])) for index in found.tolist()], offset)
 
@@ -107,10 +106,10 @@ class Movies:
         The score is that sum. Movies that nobody watched in these days are not among them.
         """
         snapshot = self._snapshots.current()
-        size = len(snapshot.movies.movie_ids)
-        passes = allowed(snapshot.movies, filters)
-        scores = trend_scores(snapshot.views, size, window_days, half_life_days)
-        found = highest(scores, np.zeros(size, dtype=np.bool_) if passes is None else ~passes, offset + n)[offset:]
+        movies = snapshot.movies
+        blocked = blocked_by(allowed(movies, filters), movies)
+        scores = trend_scores(snapshot.views, len(movies.movie_ids), window_days, half_life_days)
+        found = highest(scores, blocked, offset + n)[offset:]
         return _list(snapshot, [(index, float(scores[index])) for index in found.tolist()], offset)
 
     def search(self, text: str, n: int, offset: int) -> MovieList:

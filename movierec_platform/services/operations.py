@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from movierec_platform.adapters.graph import Graph, Publication
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.queues import QUEUE_NAMES, Depth, QueueName, open_queue
 from movierec_platform.adapters.state import Drift, State

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from movierec_platform.adapters.graph import Graph, Publication, SimilarityEdge
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.graph_similarity import Publication, SimilarityEdge
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import open_lease
 from movierec_platform.config import Settings

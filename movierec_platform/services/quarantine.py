@@ -8,7 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from movierec_platform.adapters.quarantine import Act, Chunk, QuarantineRow, Refusal
+from movierec_platform.adapters.quarantine import QuarantineRow
+from movierec_platform.adapters.quarantine_redrives import Chunk
+from movierec_platform.adapters.quarantine_refusals import Refusal
+from movierec_platform.adapters.quarantine_tables import Act
 from movierec_platform.adapters.queues import Message
 from movierec_platform.adapters.state import State
 from movierec_platform.domain.envelope import (

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from movierec_platform.adapters.graph import Publication, SimilarityEdge
 from movierec_platform.adapters.graph_bulk import BulkGraph, Reconstruction, open_bulk
+from movierec_platform.adapters.graph_similarity import Publication, SimilarityEdge
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.objects import ObjectStore, open_objects

@@ -13,7 +13,7 @@ import orjson
 
 from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.adapters.snapshot_files import Snapshot
-from movierec_platform.domain.catalogue import NO_FILTERS, Catalogue, Filters, allowed, genre_columns
+from movierec_platform.domain.catalogue import NO_FILTERS, Catalogue, Filters, allowed, blocked_by, genre_columns
 from movierec_platform.domain.diversity import POOL, diversified
 from movierec_platform.domain.explaining import Reasons, reasons
 from movierec_platform.domain.groups import Aggregation, group_scores
@@ -236,8 +236,7 @@ class Recommender:
         known = [self._histories.of(user_id) for user_id in user_ids]
         queries = [self._query(one.history or NOTHING_SEEN, movies) for one in known]
         all_of_them = _union(queries)
-        passes = allowed(movies, wanted.filters)
-        blocked = np.zeros(len(movies.movie_ids), dtype=np.bool_) if passes is None else ~passes
+        blocked = blocked_by(allowed(movies, wanted.filters), movies)
         if not wanted.include_seen:
             blocked[all_of_them.seen] = True
         scores = group_scores(queries, snapshot.edges, blocked, aggregation)

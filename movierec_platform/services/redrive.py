@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from movierec_platform.adapters.objects import ObjectStore, open_objects
-from movierec_platform.adapters.quarantine import Chunk
+from movierec_platform.adapters.quarantine_redrives import Chunk
 from movierec_platform.adapters.queues import Queue, open_queue
 from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
@@ -54,20 +54,20 @@ class Redrive:
         """One chunk of the selection is claimed, under a key that says when."""
         at_ms = now_ms()
         key = raw_key(at_ms, f"redrive-{uuid.uuid4().hex}")
-        return self.state.quarantine.claim(selection, after, key, actor, at_ms)
+        return self.state.quarantine.redrives.claim(selection, after, key, actor, at_ms)
 
     def _finish_all(self, actor: str) -> dict[str, int]:
         """What earlier redrives claimed is redriven; how many by reason."""
         finished: Counter[str] = Counter()
-        key = self.state.quarantine.unfinished()
+        key = self.state.quarantine.redrives.unfinished()
         while key is not None:
             finished.update(self._finish(key, actor))
-            key = self.state.quarantine.unfinished(after=key)
+            key = self.state.quarantine.redrives.unfinished(after=key)
         return dict(finished)
 
     def _finish(self, key: str, actor: str) -> dict[str, int]:
         """What was claimed under this key is landed, sent and redriven; how many by reason."""
-        batch = self.state.quarantine.batch(key)
+        batch = self.state.quarantine.redrives.batch(key)
         if batch.claimed_at_ms is None:
             return {}
         messages = list(batch.messages)
@@ -76,7 +76,7 @@ class Redrive:
             messages += pack(key, batch.claimed_at_ms, events, range(len(events)))
         replay_from(self.state, batch.claimed_at_ms)
         self.raw.send(messages)
-        return self.state.quarantine.finish(key, actor, now_ms())
+        return self.state.quarantine.redrives.finish(key, actor, now_ms())
 
     def _landed(self, key: str, events: Sequence[bytes], claimed_at_ms: int) -> Sequence[bytes]:
         """The events of this raw object, which is in S3.

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from movierec_platform.adapters.graph import RETRY_S
+from movierec_platform.adapters.graph_connection import RETRY_S
 from movierec_platform.config import Settings
 from movierec_platform.domain.differences import KINDS, Difference, Kind
 from movierec_platform.domain.registers import Pair, bucket_of

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from movierec_platform.adapters.graph import Publication
+from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.domain.tables import EVALUATION, LEARNED, PUBLICATION
 from movierec_platform.errors import NotFound

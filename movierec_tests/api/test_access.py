@@ -196,7 +196,7 @@ def test_a_mistake_with_keys_is_a_problem(client, made, method, path, body, stat
 
 
 def test_the_quarantine_knows_whose_key_it_was(app, client, made):
-    from movierec_platform.adapters.quarantine import Refusal
+    from movierec_platform.adapters.quarantine_refusals import Refusal
 
     state = services_of(app).state()
     state.quarantine.hold([Refusal("0a", "not_json", None, "why", "{", "raw/k", 0, 1, 1)], "drain", 1)

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 import movierec_platform
 from movierec_platform.adapters.graph import Graph
-from movierec_platform.adapters.quarantine import Refusal
+from movierec_platform.adapters.quarantine_refusals import Refusal
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State, Tally
 from movierec_platform.api.app import create_app, services_of

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from movierec_platform.adapters.quarantine import Refusal
+from movierec_platform.adapters.quarantine_refusals import Refusal
 from movierec_platform.adapters.queues import open_queue
 from movierec_platform.adapters.state import State
 from movierec_platform.api.app import create_app, services_of

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from movierec_platform.adapters.dumps import dump
-from movierec_platform.adapters.graph import Publication
+from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Queues

@@ -7,13 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import pytest
 from pydantic import SecretStr
 
-from movierec_platform.adapters.graph import (
-    Graph,
-    Publication,
-    Watched,
-    _states_of_pairs,
-    _states_of_users,
-)
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.graph_pairs import Watched, states_of_pairs, states_of_users
+from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.config import Settings
 from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.events import Event
@@ -130,7 +126,7 @@ def test_two_writers_of_the_same_pairs_end_in_the_merged_state(graph: Graph, set
     assert everything(graph) == fold(events)
 
 
-@pytest.mark.parametrize("read", [_states_of_pairs, _states_of_users])
+@pytest.mark.parametrize("read", [states_of_pairs, states_of_users])
 @pytest.mark.parametrize("before", [{(1, 1): rated(1)}, {(1, 2): rated(1)}], ids=["same pair", "another pair"])
 def test_a_rival_between_our_read_and_our_write_loses_nothing(
     graph: Graph, settings: Settings, before: dict[Pair, PairState], read

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from movierec_platform.adapters.aws import sqs_client
-from movierec_platform.adapters.quarantine import Refusal
+from movierec_platform.adapters.quarantine_refusals import Refusal
 from movierec_platform.adapters.queues import Message, Queue, Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.cli.main import app
@@ -148,14 +148,14 @@ def test_whatever_is_done_in_whatever_order_the_counts_add_up(either: State) -> 
 
     def claim() -> None:
         key = f"raw/redrive-{len(landed)}"
-        table.claim(Selection(where=Filter(chance.choice(codes))), "", key, "me", NOW)
+        table.redrives.claim(Selection(where=Filter(chance.choice(codes))), "", key, "me", NOW)
         rows = [row for row in table.rows(EVERYTHING, STATUSES, 100) if row.redrive_key == key]
         landed.extend((int(row.id, 16), key, row.redrive_line or 0) for row in rows)
 
     def finish() -> None:
-        key = table.unfinished()
+        key = table.redrives.unfinished()
         if key is not None:
-            table.finish(key, "me", NOW)
+            table.redrives.finish(key, "me", NOW)
 
     def discard() -> None:
         table.discard(Selection([f"{chance.randrange(12):04x}"]), "", "me", NOW)
@@ -235,7 +235,7 @@ def test_what_could_not_be_sent_is_finished_by_the_next_redrive_under_the_same_k
     )
     with pytest.raises((QueueUnavailable, ObjectStoreUnavailable), match=r"SQS|s3"):
         Redrive.open(fresh_settings.model_copy(update=gone), state).redrive(ALL, "me")
-    key = state.quarantine.unfinished()
+    key = state.quarantine.redrives.unfinished()
     assert {row[:2] for row in standings(state).values()} == {("redriving", 1)}
     assert state.quarantine.by_reason() == {"missing_field": 2}, "until it is through, it is held"
     with pytest.raises(Conflict, match="finishes it"):

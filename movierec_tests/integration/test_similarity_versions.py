@@ -20,7 +20,8 @@ import pytest
 from typer.testing import CliRunner
 
 from movierec_platform.adapters import graph as graph_adapter
-from movierec_platform.adapters.graph import Graph, Publication
+from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.snapshot import SnapshotHolder
 from movierec_platform.adapters.state import State

@@ -2,18 +2,26 @@
 
 import ast
 import inspect
+import pkgutil
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import neo4j
 
-from movierec_platform.adapters import graph, graph_bulk, graph_changes
+from movierec_platform import adapters
+from movierec_platform.adapters import graph_changes, graph_pairs
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.config import Settings
 from movierec_tests.both_graphs import ON_NEO4J
 
-FRAGMENTS = {graph._ENDS, graph._SET, graph._STATE, graph._TAKE_TURN}
+MODULES = [
+    import_module(f"{adapters.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(adapters.__path__)
+    if module.name.startswith("graph")
+]
+FRAGMENTS = {graph_pairs._ENDS, graph_pairs.SET, graph_pairs._STATE, graph_pairs._TAKE_TURN}
 OF_ONE_NODE = "(r:Reconstruccion"
 """Its label has one node at most, and no index."""
 OF_ALL = (
@@ -39,7 +47,7 @@ def constants(module: ModuleType) -> Iterator[str]:
 
 
 def statements() -> set[str]:
-    found = {text.strip() for module in (graph, graph_bulk, graph_changes) for text in constants(module)}
+    found = {text.strip() for module in MODULES for text in constants(module)}
     return {one for one in found if one.startswith(("MATCH ", "MERGE ", "UNWIND ", "CREATE "))} - FRAGMENTS
 
 
@@ -75,5 +83,5 @@ def test_every_statement_goes_by_an_index_and_none_is_deprecated(clean_graph: Gr
 def test_the_statements_are_found() -> None:
     found = statements()
     assert len(found) > 40
-    assert {graph._HISTORY.strip(), graph._CREATE_EDGE["RETIRO"], graph_changes._ANNOUNCE.strip()} <= found
+    assert {graph_pairs.HISTORY.strip(), graph_pairs.CREATE_EDGE["RETIRO"], graph_changes._ANNOUNCE.strip()} <= found
     assert "MATCH (m:Pelicula) RETURN m.id" in found
