@@ -2,12 +2,10 @@
 
 import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,15 @@ import yaml
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.state import Drift, State
 from movierec_platform.config import Settings, inherited_environment, variables_of
-from movierec_platform.local.ports import LOOPBACK, Ports
 from movierec_platform.local.web import ApiServer, MetricsServer
 from movierec_platform.services.exposition import ANSWERED, DURABLE, LABEL_VALUES, METRICS, OBSERVED
 from movierec_platform.services.keys import Keys
 from movierec_platform.services.versions import Evaluated, record_evaluated
 from movierec_tests.api.conftest import VERSION, Platform
+from movierec_tests.prometheus import DEPLOY, configured, launched, program
 from movierec_tests.servers import emptied_graph, empty_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-DEPLOY = ROOT / "movierec_platform/deploy"
 README = (ROOT / "README.md").read_text()
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule
@@ -53,14 +50,6 @@ def names_in(query: str) -> set[str]:
     return set(re.findall(r"\b[a-zA-Z_:][\w:]*\b(?!\s*\()", bare)) - WORDS
 
 
-def program(name: str) -> str:
-    """Its path; skips where it is not installed."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: apt-get install --no-install-recommends prometheus")
-    return found
-
-
 @dataclass
 class Prometheus:
     """A Prometheus that has scraped an exporter and an API which want keys."""
@@ -81,31 +70,6 @@ class Prometheus:
 
     def names(self) -> set[str]:
         return set(self.get("label/__name__/values"))
-
-
-def configured(folder: Path, key: str, **ports: int) -> Path:
-    """Our configuration in this folder, with this key and these ports, scraping each second."""
-    shutil.copytree(DEPLOY / "prometheus", folder)
-    (folder / "movierec.key").write_text(key)
-    for role, port in ports.items():
-        (folder / f"targets/{role}.yml").write_text(f'- targets: ["{LOOPBACK}:{port}"]\n')
-    config = folder / "prometheus.yml"
-    config.write_text(config.read_text().replace("_interval: 15s", "_interval: 1s"))
-    return config
-
-
-@contextmanager
-def launched(binary: str, config: Path, folder: Path) -> Iterator[str]:
-    """Its address; it may not answer yet."""
-    address = f"{LOOPBACK}:{Ports().take(0)}"
-    where = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([binary, *where, "--log.level=warn"], stdout=log, stderr=log)
-    try:
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(DEADLINE_S)
 
 
 def has_scraped(url: str) -> bool:

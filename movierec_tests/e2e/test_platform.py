@@ -9,7 +9,6 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
-from movierec_platform.config import Settings
-from movierec_platform.domain.envelope import encode, raw_key, raw_object
 from movierec_platform.domain.event_checks import EventPolicy
 from movierec_platform.services.compact import compact_day, read_catalogue
 from movierec_platform.services.keys import Verifier
 from movierec_tests.archives import MOVIES, USERS, two_tastes
+from movierec_tests.backfills import BACKFILLED, backfill, land_in_the_past
 from movierec_tests.terminal import Terminal, until
 
 
@@ -145,26 +143,9 @@ def test_the_nightly_can_be_launched_from_dagsters_graphql(terminal: Terminal) -
     assert until(ended, "the run's end") == "SUCCESS"
 
 
-BACKFILLED = [f"2026-02-0{day}" for day in range(1, 8)]
-
-
-def land_in_the_past(settings: Settings) -> None:
-    """Raw objects of seven days in February, as if landed then: too long ago for the sensor of stale days."""
-    objects = open_objects(settings)
-    for number, day in enumerate(BACKFILLED):
-        at_ms = int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp() * 1000)
-        ratings = [
-            {**event(f"b{day}-{one}", 1500 + one, 1 + (number + one) % MOVIES), "timestamp": at_ms} for one in range(20)
-        ]
-        bad = {"user_id": 1500, "movie_id": 1, "rating": 11}
-        for token, events in (("a", ratings), ("b", [ratings[0], bad])):
-            body = raw_object([encode(one) for one in events], at_ms, source="test")
-            objects.put(raw_key(at_ms, token), body)
-
-
 def test_a_backfill_of_seven_days_is_one_run_and_equals_seven_of_a_day(terminal: Terminal) -> None:
     settings = terminal.settings
-    land_in_the_past(settings)
+    land_in_the_past(settings, MOVIES)
     lake, objects = Lake(settings), open_objects(settings)
     by_day = {}
     for day in BACKFILLED:
@@ -176,25 +157,7 @@ def test_a_backfill_of_seven_days_is_one_run_and_equals_seven_of_a_day(terminal:
         lake.drop_partitions(table, "date", BACKFILLED)
     assert not set(BACKFILLED) & set(lake.partitions("events", "date"))
 
-    url = settings.dagster_url
-    params = {"assetSelection": [{"path": ["events"]}], "partitionNames": BACKFILLED}
-    launch = """
-    mutation L($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-      __typename ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }
-    """
-    launched = graphql(url, launch, {"params": params})
-    backfill_id = launched["launchPartitionBackfill"]["backfillId"]
-    query = """
-    query B($id: String!) { partitionBackfillOrError(backfillId: $id) { __typename
-      ... on PartitionBackfill { status runs(limit: 50) { status } } } }
-    """
-
-    def ended() -> dict[str, Any] | None:
-        found: dict[str, Any] = graphql(url, query, {"id": backfill_id})["partitionBackfillOrError"]
-        return found if found["status"].startswith(("COMPLETED", "FAILED")) else None
-
-    found = until(ended, "the backfill's end", within_s=540)
-    assert (found["status"], [run["status"] for run in found["runs"]]) == ("COMPLETED_SUCCESS", ["SUCCESS"])
+    assert backfill(settings, BACKFILLED) == ("COMPLETED_SUCCESS", ["SUCCESS"])
     assert {day: lake.read("events", filters=[("date", "=", day)]) for day in BACKFILLED} == by_day
     assert lake.read("compactions").sort_by("date") == ledger
     terminal.movierec("replay", "--since", BACKFILLED[0])

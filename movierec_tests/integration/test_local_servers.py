@@ -269,8 +269,9 @@ def test_a_graph_older_than_the_one_that_the_home_ran_last_is_refused_and_nothin
     record = {"clean": False, "pid": 1, "servers": [], "graph": "embedded"}
     (tmp_path / "stack.json").write_text(json.dumps(record))
     (tmp_path / "neo4j" / "data").mkdir(parents=True)
-    with pytest.raises(Conflict, match=r"neo4j/data is older than the embedded one.*--graph embedded"):
-        Stack(load_settings({"home": tmp_path, "graph": "neo4j"})).start()
+    stack = Stack(load_settings({"home": tmp_path, "graph": "neo4j"}))
+    with stack, pytest.raises(Conflict, match=r"neo4j/data is older than the embedded one.*--graph embedded"):
+        stack.start()  # left, it is stopped, should it have been started after all
     assert json.loads((tmp_path / "stack.json").read_text()) == record
 
 
