@@ -105,6 +105,7 @@ def world(request: pytest.FixtureRequest, platform: Platform, tmp_path: Path) ->
     return World(platform, tmp_path, url, server.new_database())
 
 
+@pytest.mark.both_graphs(long=True)
 def test_what_was_backed_up_is_there_again_and_what_was_under_way_arrives(world: World) -> None:
     world.back_up()
     world.run_through(world.own, world.state)  # so would the platform have gone on

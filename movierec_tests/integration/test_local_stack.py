@@ -209,7 +209,7 @@ def test_stopping_cancels_runs_and_leaves_no_process(up: Up) -> None:
     up.process.terminate()
     assert up.ended()[0] == 0
     assert alive(children) == []
-    assert json.loads((up.home / "stack.json").read_text()) == {"clean": True, "servers": []}
+    assert json.loads((up.home / "stack.json").read_text()) == {"clean": True, "servers": [], "graph": "embedded"}
     assert not (up.home / STACK_ENV).exists()
     code = "import dagster as dg; print(*(run.status.value for run in dg.DagsterInstance.get().get_runs()))"
     environment = {**inherited_environment(), "DAGSTER_HOME": str(up.home / "dagster")}
