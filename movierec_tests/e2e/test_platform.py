@@ -1,7 +1,7 @@
 """The platform as its users meet it: `up` in one terminal, the CLI, HTTP and Dagster's GraphQL in another.
 
-It takes over two minutes: a whole stack is started, loaded, killed with everything in it, started again, deleted, and
-restored from its backup.
+It takes over two minutes: a whole stack is started, loaded, killed with everything in it, and started again; with
+`--long` it is also deleted, and restored from its backup.
 """
 
 import json
@@ -213,6 +213,7 @@ def test_killed_with_everything_it_comes_back_with_all_that_was_acknowledged(ter
     assert terminal.movierec("recommend", "1").startswith("RECOMENDACIONES TOP 5 para Usuario 1:")
 
 
+@pytest.mark.long
 def test_destroyed_it_comes_back_from_its_backup(terminal: Terminal, tmp_path: Path) -> None:
     key = terminal.movierec("keys", "create", "phone", "--scope", "read").split()[0]
     before = terminal.movierec("recommend", "1", "--json")

@@ -1,4 +1,4 @@
-"""The whole stack, as `movierec up` runs it: what it offers, how it ends, and how it comes back.
+"""The whole stack, as `movierec up` runs it: what it offers, how it ends, and how it comes back; `--long` on Postgres.
 
 It takes about a minute: four whole stacks are started one after the other, each of a JVM and eight Python processes.
 """
@@ -275,6 +275,7 @@ def test_killed_in_every_way_it_comes_back_with_all_it_had(tmp_path: Path) -> No
             stop(up)
 
 
+@pytest.mark.long
 def test_urls_alone_put_it_on_postgres(tmp_path: Path, postgres_server: PostgresServer) -> None:
     url = postgres_server.new_database()  # one for both: their tables do not get in each other's way
     database = url.rpartition("/")[2]
