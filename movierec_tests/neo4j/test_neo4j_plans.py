@@ -29,8 +29,9 @@ OF_ALL = (
     "MATCH (:Pelicula)-[s:SIMILAR]->(:Pelicula) ",
     "MATCH (:Usuario)-[e:VIO]->(:Pelicula) RETURN count(e)",
     "MATCH (n) RETURN labels(n)[0]",
+    "MATCH (n)\nWITH n LIMIT 20000\nDELETE n",
 )
-"""These read all that there is."""
+"""These read, or delete, all that there is."""
 
 
 def constants(module: ModuleType) -> Iterator[str]:
