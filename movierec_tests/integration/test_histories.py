@@ -3,13 +3,16 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import neo4j
 import numpy as np
 import pytest
 from pydantic import SecretStr
+from typing_extensions import LiteralString
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.graph_bulk import open_bulk
 from movierec_platform.adapters.graph_changes import NO_FEED, SLOTS, Changes, Position, announce
+from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.config import Settings
 from movierec_platform.domain.differences import Difference, Edge
 from movierec_platform.domain.registers import PairState
@@ -239,3 +242,49 @@ def test_a_view_has_no_rating(graph) -> None:
     assert history.seen_at_ms.tolist() == [AT_MS, 5]
     assert np.isnan(history.ratings).tolist() == [False, True]
     histories.close()
+
+
+BY_HAND = [
+    "{}",
+    "{seen_at_ms: 'yesterday', rating: 'five'}",
+    "{seen_at_ms: 1.5, rating: true}",
+    "{seen_at_ms: 4611686018427387904, rating: -3.0}",
+    "{seen_at_ms: -1, rating: [5.0], rated_at_ms: 'noon', event_id: 7}",
+    "{retracted_at_ms: 'never'}",
+]
+
+
+@pytest.mark.parametrize("properties", BY_HAND)
+def test_an_edge_that_was_made_by_hand_is_a_movie_seen_and_harms_no_list(graph, settings, properties) -> None:
+    """Nor does it keep an event of that pair from being written."""
+    graph.apply_pairs({(1, 2): rated(4.0)})
+    by_hand(
+        settings,
+        f"MATCH (u:Usuario {{id: 1}}), (m:Pelicula {{id: 3}}) CREATE (u)-[:VIO {properties}]->(m)",
+        "MATCH (u:Usuario {id: 1}), (m:Pelicula {id: 2}) CREATE (u)-[:VIO {rating: 1.0, seen_at_ms: 5}]->(m)",
+        "MATCH (u:Usuario {id: 1}) CREATE (u)-[:VIO {seen_at_ms: 5}]->(:Pelicula {title: 'no id'})",
+    )
+    assert [(one.movie_id, one.rating, one.seen_at_ms) for one in graph.history(1)] == [(2, 4.0, AT_MS), (3, None, 0)]
+    for apply in (graph.apply_pairs, graph.load_users):
+        apply({(1, 3): rated(2.0, AT_MS + 1)})
+    assert {(one.movie_id, one.rating) for one in graph.history(1)} == {(3, 2.0), (2, 4.0)}
+
+
+def test_a_user_that_was_made_by_hand_harms_no_list_of_users(graph, settings) -> None:
+    graph.apply_pairs({(7, 2): rated(4.0)})
+    by_hand(settings, "CREATE (:Usuario)", "CREATE (:Usuario {id: 'ana'})", "CREATE (:Usuario {id: 8.5})")
+    assert (7, 1) in graph.users_from(1, 10)
+    assert all(type(user_id) is int for user_id, _ in graph.users_from(1, 10))
+
+
+def test_a_publication_that_was_made_by_hand_has_no_time(graph, settings) -> None:
+    by_hand(settings, "CREATE (:Publicacion {name: 'similarity', version: 'mine'})")
+    assert graph.publication() == Publication("mine", None, 0)
+
+
+def by_hand(settings: Settings, *statements: LiteralString) -> None:
+    """Somebody wrote this to the graph, past this project's code."""
+    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+    with neo4j.GraphDatabase.driver(settings.neo4j_uri, auth=auth) as driver:
+        for statement in statements:
+            driver.execute_query(statement, database_=settings.neo4j_database)
