@@ -4,10 +4,10 @@ Where they do not, everybody who reaches the API may do everything: programs of 
 """
 
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
 
 from flask import Flask, g, request
 
+from movierec_platform.api.browsers import is_of_this_site
 from movierec_platform.api.errors import Problem
 from movierec_platform.api.observed import tell
 from movierec_platform.domain.keys import Key, Scope
@@ -72,4 +72,4 @@ def _asked_by_our_page() -> bool:
     SameSite=Strict keeps cookies from other sites' requests, but a site's other ports and subdomains are not such.
     """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "none")
-    return site in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc == request.host)
+    return site in ("same-origin", "none") and (origin is None or is_of_this_site(origin))

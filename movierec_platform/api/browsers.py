@@ -48,8 +48,8 @@ def guard_browsers(app: Flask, settings: Settings) -> None:
             known = "use 127.0.0.1 or localhost, or add the name to MOVIEREC_ALLOWED_HOSTS"
             raise Problem(400, "foreign-host", f"this API is not called {host[:100]!r}: {known}")
         safe = not origin or origin in sites or request.method in ("GET", "HEAD", "OPTIONS")
-        if not safe and urlsplit(origin).netloc != request.host:
-            raise Problem(403, "foreign-origin", f"pages of {origin} may not post to {request.host}")
+        if not safe and not is_of_this_site(origin):
+            raise Problem(403, "foreign-origin", f"pages of {origin[:100]!r} may not post to {request.host[:100]!r}")
 
     if sites:
 
@@ -59,6 +59,14 @@ def guard_browsers(app: Flask, settings: Settings) -> None:
             if (origin := request.headers.get("Origin")) in sites:
                 _open_to(origin, response)
             return response
+
+
+def is_of_this_site(origin: str) -> bool:
+    """Whether this Origin is that of a page that came from the host which the request asks."""
+    try:
+        return urlsplit(origin).netloc == request.host
+    except ValueError:  # a bracket that is not closed, a character that is none of an address
+        return False
 
 
 def _telling(application: "WSGIApplication") -> "WSGIApplication":

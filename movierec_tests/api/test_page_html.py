@@ -99,7 +99,19 @@ def test_pages_and_problems_speak_the_language_that_was_chosen_or_else_the_brows
 
 
 @pytest.mark.parametrize(
-    "where", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "x", "/a\nb"]
+    "where",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "x",
+        "/a\nb",
+        "http://[",
+        "//[",
+        "//evil.example]",
+        "[",
+    ],
 )
 def test_nobody_is_sent_to_another_site(idle_client, where):
     assert idle_client.post("/preferences", data={"lang": "es", "next": where}).location == "/"

@@ -91,6 +91,14 @@ def blueprint() -> Routes:
 
 def back_to(where: str) -> Response:
     """The browser goes there next, with GET; to the first page if it is no address of ours."""
-    parts = urlsplit(where) if where.isprintable() and "\\" not in where else None
-    ours = parts is not None and not parts.scheme and not parts.netloc and where.startswith("/")
-    return redirect(where if ours and not where.startswith("//") else "/", 303)  # type: ignore[return-value]
+    return redirect(where if _is_ours(where) else "/", 303)  # type: ignore[return-value]
+
+
+def _is_ours(where: str) -> bool:
+    if not where.startswith("/") or where.startswith("//") or "\\" in where or not where.isprintable():
+        return False
+    try:
+        parts = urlsplit(where)
+    except ValueError:
+        return False
+    return not parts.scheme and not parts.netloc
