@@ -20,7 +20,7 @@ from movierec_platform.api import metrics as metrics_resource
 from movierec_platform.api.access import require_keys
 from movierec_platform.api.browsers import guard_browsers
 from movierec_platform.api.errors import answer_errors
-from movierec_platform.api.limits import RateLimits, client, limit_requests
+from movierec_platform.api.limits import RateLimits, limit_requests
 from movierec_platform.api.metrics import RequestMetrics
 from movierec_platform.api.observed import observe
 from movierec_platform.api.page import browse, door
@@ -150,7 +150,7 @@ def _admit(app: Flask, settings: Settings, verifier: Verifier, scopes: Mapping[s
     """Requests need the keys, and are as frequent, as the settings say; `scopes` by name of blueprint."""
     limits = RateLimits(settings.rate_limit) if settings.rate_limit else None
     if settings.keys_required:
-        require_keys(app, verifier, scopes, on_refusal=lambda: limits and limits.hit(client()))
+        require_keys(app, verifier, scopes, limits)
     if limits:
         limit_requests(app, limits, frozenset(name for name, scope in scopes.items() if scope is None))
 

@@ -138,7 +138,7 @@ def _bounded(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _too_long(limit: int) -> Problem:
-    detail = f"the body is longer than {limit} bytes (decompressed): send the events in several requests"
+    detail = f"the body is longer than {limit} bytes (decompressed): send less at a time"
     return Problem(413, "body-too-large", detail)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OWN_NAMES = ("localhost", "127.0.0.1", "::1")
 POLICY = "Content-Security-Policy"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _TOLD = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -47,7 +48,7 @@ def guard_browsers(app: Flask, settings: Settings) -> None:
         if names is not None and host and _name_in(host) not in names:
             known = "use 127.0.0.1 or localhost, or add the name to MOVIEREC_ALLOWED_HOSTS"
             raise Problem(400, "foreign-host", f"this API is not called {host[:100]!r}: {known}")
-        safe = not origin or origin in sites or request.method in ("GET", "HEAD", "OPTIONS")
+        safe = not origin or origin in sites or request.method in SAFE_METHODS
         if not safe and not is_of_this_site(origin):
             raise Problem(403, "foreign-origin", f"pages of {origin[:100]!r} may not post to {request.host[:100]!r}")
 

@@ -35,7 +35,7 @@ def create_exporter(registry: CollectorRegistry, verifier: Verifier | None) -> F
     app.register_blueprint(health)
     answer_errors(app)
     if verifier is not None:
-        require_keys(app, verifier, {"metrics": "read", "health": None}, on_refusal=lambda: None)
+        require_keys(app, verifier, {"metrics": "read", "health": None})
     return app
 
 

@@ -12,11 +12,11 @@ from pydantic import Field, StringConstraints
 from werkzeug.exceptions import HTTPException
 
 from movierec_platform.api.access import KEY_COOKIE
-from movierec_platform.api.arguments import Path, Query, read_query
+from movierec_platform.api.arguments import Path, Query
 from movierec_platform.api.errors import Problem, of_http_exception
 from movierec_platform.api.page.rendering import LANGUAGE_COOKIE, PROBLEM, THEME_COOKIE, asset, show_problem
 from movierec_platform.api.page.texts import Language
-from movierec_platform.api.routes import Routes
+from movierec_platform.api.routes import Routes, read_form
 
 KEPT_S = 365 * 86_400
 
@@ -69,7 +69,7 @@ def blueprint() -> Routes:
 
     @routes.post("/preferences", doc_ui=False)
     def prefer() -> Response:
-        given = read_query(ChoiceForm, frozenset(), request.form)
+        given = read_form(ChoiceForm)
         response = back_to(given.next)
         for name, value in ((LANGUAGE_COOKIE, given.lang), (THEME_COOKIE, given.theme)):
             if value:
@@ -78,7 +78,7 @@ def blueprint() -> Routes:
 
     @routes.post("/key", doc_ui=False)
     def keep_key() -> Response:
-        given = read_query(KeyForm, frozenset(), request.form)
+        given = read_form(KeyForm)
         response = back_to(given.next)
         if given.key:
             response.set_cookie(KEY_COOKIE, given.key, httponly=True, samesite="Strict", secure=request.is_secure)
