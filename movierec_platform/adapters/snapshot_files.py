@@ -23,7 +23,7 @@ from movierec_platform.domain.search import TitleIndex
 from movierec_platform.domain.trending import Views
 
 UNFINISHED = ".unfinished-"
-FORMAT = 2
+FORMAT = 3
 """Which files there are, and what is in them. Those of another format are not read."""
 
 

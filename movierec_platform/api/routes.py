@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import orjson
 from flask import Response, request
@@ -22,7 +22,7 @@ from flask_openapi3.types import ParametersTuple, ResponseDict
 from pydantic import BaseModel, TypeAdapter
 from werkzeug.datastructures import MultiDict
 
-from movierec_platform.api.arguments import Body, Model, lists_of, read_json, read_path, read_query
+from movierec_platform.api.arguments import Body, Model, lists_of, read_json, read_path, read_query, require_utf8
 from movierec_platform.api.body import check_type, read_body
 from movierec_platform.api.errors import Problem, ProblemDocument
 from movierec_platform.domain.keys import Scope
@@ -164,9 +164,11 @@ def _view(
     def view(**segments: str) -> Response:
         arguments: dict[str, BaseModel] = {}
         if path:
+            require_utf8("the path", request.environ["PATH_INFO"].encode("latin-1"))
             arguments["path"] = read_path(path, segments)
         if query:
             given = bool(request.query_string)
+            require_utf8("the query", unquote_to_bytes(request.query_string))
             arguments["query"] = read_query(query, lists, request.args) if given else _defaults(query)
         if body:
             arguments["body"] = read_json(body, read_text(body.max_bytes), body.problem)

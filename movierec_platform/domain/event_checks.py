@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from movierec_platform.domain.events import RANK_AHEAD_MS
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.landed import ratings_fit, same_as_before, tied_instants
 from movierec_platform.domain.tables import EVENTS
@@ -23,6 +24,7 @@ CHECKS = {
     "no_objects_outside_days": False,
 }
 """Every check of the table `events`, and whether rows that fail it must not be promoted."""
+_RANK_AHEAD = pa.scalar(RANK_AHEAD_MS, pa.int64())
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,9 @@ class EventPolicy:
     """A day may have this many times the trailing median of landed events, or one part in so many of it."""
     volume_days: int = 3
     """With fewer earlier days there is no median to compare with."""
-    ahead_ms: int = 5 * 60 * 1000
-    """An event that claims a time this far after it was received comes from a clock that is wrong."""
     ahead_share: float = 0.05
-    """Of the events, at most. A few phones are always ahead; a whole producer in the wrong zone is more than this."""
+    """Of the events, those that claim a time RANK_AHEAD_MS or more after their receipt, at most.
+    A few phones are always ahead; a whole producer in the wrong zone is more than this."""
     ahead_events: int = 100
     """Of fewer events no share is taken: one wrong clock would be all of them."""
 
@@ -65,12 +66,12 @@ class EventFigures:
     repeated: int
     """Rows that equal another one in all but when they were received."""
     ahead: int
-    """Events that claim a time too far after they were received."""
+    """Events that claim a time too far after they were received, and rank earlier."""
     shared_ids: int
     """Rows more than there are event ids."""
 
 
-def figures_of(batches: Iterable[pa.RecordBatch], movie_ids: pa.Array, ahead_ms: int) -> EventFigures:
+def figures_of(batches: Iterable[pa.RecordBatch], movie_ids: pa.Array) -> EventFigures:
     """The figures of staged events (schema EVENTS) in their order; of the batches only ids are kept."""
     rows = bad_ratings = orphans = disordered = ahead = 0
     last = EVENTS.empty_table()
@@ -83,9 +84,7 @@ def figures_of(batches: Iterable[pa.RecordBatch], movie_ids: pa.Array, ahead_ms:
         rows += events.num_rows
         bad_ratings += int(np.count_nonzero(~ratings_fit(events)))
         orphans += events.num_rows - _trues(pc.is_in(events["movie_id"], value_set=movie_ids))
-        ahead += _trues(
-            pc.greater(pc.subtract(events["timestamp_ms"], events["received_at_ms"]), pa.scalar(ahead_ms, pa.int64()))
-        )
+        ahead += _trues(pc.greater_equal(pc.subtract(events["timestamp_ms"], events["received_at_ms"]), _RANK_AHEAD))
         ids.append(events["event_id"])
         joined = pa.concat_tables([last, events])
         disordered += _disordered(joined)
@@ -134,8 +133,8 @@ def event_findings(
         "volume_against_trailing_median": _volume(landed.lines, earlier, is_over, policy),
         "timestamps_skew": (
             figures.rows < policy.ahead_events or share <= policy.ahead_share,
-            f"{figures.ahead} of {figures.rows} events claim a time more than {policy.ahead_ms // 1000} s after they"
-            f" were received; {policy.ahead_share:.0%} may",
+            f"{figures.ahead} of {figures.rows} events claim a time {RANK_AHEAD_MS // 1000} s or more after they were"
+            f" received; {policy.ahead_share:.0%} may",
         ),
         "conflicting_event_ids": (
             figures.shared_ids == 0,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,9 @@ ID_MAX_LENGTH = 128
 INT64_MAX = 2**63 - 1
 EARLIEST_MS = 788_918_400_000
 """1995-01-01T00:00:00Z, when MovieLens had no users yet."""
+RANK_AHEAD_MS = 5 * 60 * 1000
+"""An event ranks no later than this after its receipt, whatever it claims: else a wrong clock, or another client, would
+block what its user does next for as long as it claims to be ahead."""
 
 EventType = Literal["rating", "view", "retract"]
 EVENT_TYPES: tuple[EventType, ...] = ("rating", "view", "retract")
@@ -53,13 +56,21 @@ def _epoch_ms_of_text(text: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def epoch_ms(moment: Any) -> int | None:
+    """Epoch milliseconds of whatever the contract takes for a time; None for anything else."""
+    try:
+        return _epoch_ms(moment)
+    except PydanticCustomError:
+        return None
+
+
 Time = Annotated[int, BeforeValidator(_epoch_ms)]
 """Whatever the contract takes for a time, as epoch milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One accepted event. `timestamp_ms` is when it happened (epoch ms); `rating` is set for ratings only.
+    """One accepted event. `timestamp_ms` (epoch ms) is when it happened, as `ranked`; `rating` is set for ratings only.
 
     The annotations are for pydantic, which makes events of parsed JSON in the contract's spelling, with an empty id
     where there is none, for `identified` to fill. Calling the class checks nothing.
@@ -96,3 +107,9 @@ def identified(event: Event) -> Event:
         event.recommendation_id,
     )
     return Event(hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).hexdigest(), *fields)
+
+
+def ranked(event: Event, received_at_ms: int) -> Event:
+    """The event as its registers rank it: no later than RANK_AHEAD_MS after its receipt. Twice is as once."""
+    latest_ms = received_at_ms + RANK_AHEAD_MS
+    return event if event.timestamp_ms <= latest_ms else replace(event, timestamp_ms=latest_ms)

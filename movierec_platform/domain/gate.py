@@ -22,9 +22,11 @@ from movierec_platform.domain.events import (
     Text,
     Time,
     identified,
+    ranked,
 )
 
 AHEAD_MS = 24 * 60 * 60 * 1000
+"""What claims a time further after its receipt is refused; see RANK_AHEAD_MS for how it ranks below that."""
 
 REASON_CODES = frozenset(
     {
@@ -114,7 +116,7 @@ def judge_all(raws: Sequence[Any], received_at_ms: int) -> list[Event | Rejected
     """
     latest_ms = received_at_ms + AHEAD_MS
     return [
-        identified(ready)
+        ranked(identified(ready), received_at_ms)
         if isinstance(ready, Event)
         and EARLIEST_MS <= ready.timestamp_ms <= latest_ms
         and (ready.rating in _RATINGS if ready.event_type == "rating" else ready.rating is None)
@@ -140,18 +142,17 @@ def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
     if not EARLIEST_MS <= timestamp_ms <= received_at_ms + AHEAD_MS:
         detail = f"a time lies between 1995 and 24 hours ahead; this one is {_shown(timestamp_ms)} ms"
         return Rejected("timestamp_out_of_range", "timestamp", detail)
-    return identified(
-        Event(
-            submitted.event_id or "",
-            submitted.event_type,
-            submitted.user_id,
-            submitted.movie_id,
-            submitted.rating,
-            timestamp_ms,
-            submitted.session_id,
-            submitted.recommendation_id,
-        )
+    event = Event(
+        submitted.event_id or "",
+        submitted.event_type,
+        submitted.user_id,
+        submitted.movie_id,
+        submitted.rating,
+        timestamp_ms,
+        submitted.session_id,
+        submitted.recommendation_id,
     )
+    return ranked(identified(event), received_at_ms)  # the id is of what was posted: a retry gets the same one
 
 
 def _rejection(invalid: InvalidEvent) -> Rejected:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from movierec_platform.domain.events import EARLIEST_MS, ID_MAX_LENGTH, INT64_MAX, SECONDS_BELOW, Event
 from movierec_platform.domain.gate import AHEAD_MS, Rejected, judge, parse_json
+from movierec_platform.domain.interactions import ranked_times
 from movierec_platform.domain.tables import EVENTS
 
 _CONTENT = EVENTS.names[:-1]
@@ -68,6 +69,8 @@ def judge_lines(lines: Sequence[bytes]) -> Judged:
             events.append((verdict, received_at_ms))
         else:
             rejected[verdict.reason_code] += 1
+    at = EVENTS.get_field_index("timestamp_ms")
+    accepted = accepted.set_column(at, EVENTS.field(at), ranked_times(accepted))
     return Judged(pa.concat_tables([accepted, _rows(events)]) if events else accepted, rejected)
 
 

@@ -133,7 +133,7 @@ def compact_day(
     waived; UsageError for an object that is no raw object.
     """
     staged, counted = _staged(lake, objects, day, catalogue)
-    figures = figures_of(lake.staged_batches(staged), catalogue.movie_ids, policy.ahead_ms)
+    figures = figures_of(lake.staged_batches(staged), catalogue.movie_ids)
     findings = event_findings(
         figures,
         Landed(counted["landed"], counted["accepted"], counted["duplicates"], sum(counted["rejected"].values())),

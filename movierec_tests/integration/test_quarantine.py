@@ -29,7 +29,8 @@ from movierec_platform.domain.envelope import (
     raw_key,
     unpack_rejections,
 )
-from movierec_platform.domain.gate import REASON_CODES, Rejected
+from movierec_platform.domain.events import RANK_AHEAD_MS
+from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected
 from movierec_platform.domain.quarantine import EVERYTHING, HELD_NOW, MAX_ATTEMPTS, POISON, STATUSES, Filter, Selection
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import (
@@ -199,18 +200,28 @@ def sent(redrive: Redrive) -> list[dict[str, Any]]:
 def test_a_redrive_lands_and_sends_as_the_api_does_and_makes_no_event_newer(redrive: Redrive, state: State) -> None:
     with_time = Refusal("00aa", "wrong_type", None, "", json.dumps(GOOD), "raw/first", 50, NOW + 9, NOW)
     no_json = Refusal("00bb", "not_json", None, "", "{no json", "raw/first", 51, NOW, NOW)
-    state.quarantine.hold([refusal(1), with_time, no_json], "drain", NOW)
+    ahead = [json.dumps({**GOOD, "timestamp": NOW + late_ms}) for late_ms in (AHEAD_MS, AHEAD_MS + 1)]
+    times = [
+        Refusal(f"00c{n}", "wrong_type", None, "", body, "raw/first", 60 + n, NOW, NOW) for n, body in enumerate(ahead)
+    ]
+    state.quarantine.hold([refusal(1), with_time, no_json, *times], "drain", NOW)
     state.mark(DRAINED_MARK, 2**60)
     outcome = redrive.redrive(ALL, "me")
     assert (outcome.done, outcome.skipped, outcome.finished) == (
-        {"missing_field": 1, "wrong_type": 1, "not_json": 1},
+        {"missing_field": 1, "wrong_type": 3, "not_json": 1},
         {},
         {},
     )
     [(key, events)] = landed(redrive)
-    assert events == [{"user_id": 1, "rating": 4.0, "timestamp": NOW + 1}, GOOD, "{no json"]
+    assert events == [
+        {"user_id": 1, "rating": 4.0, "timestamp": NOW + 1},
+        GOOD,
+        "{no json",
+        {**GOOD, "timestamp": NOW + RANK_AHEAD_MS},
+        {**GOOD, "timestamp": NOW + AHEAD_MS + 1},  # out of range then
+    ]
     [message] = sent(redrive)
-    assert (message["raw_key"], message["lines"], message["events"]) == (key, [0, 1, 2], events)
+    assert (message["raw_key"], message["lines"], message["events"]) == (key, [0, 1, 2, 3, 4], events)
     assert f"/{message['received_at_ms']}-redrive-" in key
     assert standings(state)["0001"] == ("redriven", 1, "missing_field")
     assert acts(state, "0001") == [("held", "drain", 0), ("claimed", "me", 1), ("redriven", "me", 1)]

@@ -8,16 +8,22 @@ from typing import Any
 
 import pytest
 
+from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import FileLease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Message
 from movierec_platform.domain.drains import DrainPolicy
 from movierec_platform.domain.envelope import raw_events
+from movierec_platform.domain.event_checks import EventPolicy
+from movierec_platform.domain.events import RANK_AHEAD_MS
 from movierec_platform.domain.freshness import bucket_counts
-from movierec_platform.domain.gate import REASON_CODES
+from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES
+from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge, UsageError
+from movierec_platform.services.compact import compact_days, landed_days
 from movierec_platform.services.drain import drain
+from movierec_platform.services.fold import fold_tables
 from movierec_platform.services.land import Lander
 from movierec_platform.services.replay import DRAINED_MARK, note_drained, replay, replay_after_unclean_stop
 from movierec_platform.services.verify import verify
@@ -85,6 +91,34 @@ def test_replaying_everything_changes_nothing(platform: Platform) -> None:
         platform.run_through()
     assert platform.pairs() == pairs
     assert platform.rows() == rows
+
+
+def test_a_time_ahead_outranks_what_its_user_does_for_five_minutes_and_for_ever_the_same(platform: Platform) -> None:
+    clock = iter([NOW, NOW + RANK_AHEAD_MS, NOW + RANK_AHEAD_MS + 1])
+    lander = Lander(platform.settings, clock_ms=lambda: next(clock))
+    ahead = {**GOOD, "event_id": "ahead", "rating": 0.5, "timestamp": NOW + AHEAD_MS}
+    early = {**GOOD, "event_id": "early", "rating": 4.0, "movie_id": 20}
+    own = [{**GOOD, "event_id": "own", "rating": 5.0, "timestamp": None, "movie_id": movie} for movie in (10, 30)]
+    lander.land([ahead, {**ahead, "movie_id": 20}, {**ahead, "event_type": "retract", "rating": None, "movie_id": 30}])
+    lander.land([early])
+    lander.land(own)
+    lander.close()
+    platform.run_through()
+    latest = NOW + RANK_AHEAD_MS
+    pairs = {
+        (1, 10): PairState(5.0, latest + 1, "own", latest + 1, None),
+        (1, 20): PairState(0.5, latest, "ahead", latest, None),
+        (1, 30): PairState(5.0, latest + 1, "own", latest + 1, latest),
+    }
+    assert platform.pairs() == pairs
+    assert verify(platform.settings).equal, "the lake, of raw objects"
+    assert replay(platform.settings, since_ms=0) == 3
+    platform.run_through()
+    assert platform.pairs() == pairs
+    lake, objects = Lake(platform.settings), open_objects(platform.settings)
+    compact_days(lake, objects, landed_days(objects), EventPolicy(), NOW)
+    assert verify(platform.settings).equal, "the lake, of compacted days"
+    assert dict(pair for table in fold_tables(lake) for pair in pair_states(table)) == pairs
 
 
 def test_what_comes_twice_at_once_is_counted_once(platform: Platform) -> None:

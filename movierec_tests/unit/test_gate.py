@@ -1,13 +1,15 @@
 """The gate's verdicts, one row a rule; and it has a verdict for whatever JSON there is."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.domain.events import EARLIEST_MS, Event
+from movierec_platform.domain.events import EARLIEST_MS, RANK_AHEAD_MS, Event
 from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected, judge, parse_json
+from movierec_platform.domain.registers import fold
 
 NOW = 1_790_000_000_000
 GOOD: dict[str, Any] = {"event_id": "e1", "user_id": 7, "movie_id": 31, "rating": 4.5, "timestamp": 1_714_564_800}
@@ -78,7 +80,9 @@ def test_only_an_object_is_an_event(raw: Any) -> None:
         ("2024-05-01T14:00:00.5+02:00", 1_714_564_800_500),
         (ABSENT, NOW),
         (None, NOW),
-        (NOW + AHEAD_MS, NOW + AHEAD_MS),
+        (NOW + RANK_AHEAD_MS, NOW + RANK_AHEAD_MS),
+        (NOW + RANK_AHEAD_MS + 1, NOW + RANK_AHEAD_MS),
+        (NOW + AHEAD_MS, NOW + RANK_AHEAD_MS),
         (EARLIEST_MS, EARLIEST_MS),
     ],
 )
@@ -100,6 +104,25 @@ def test_an_event_without_an_id_gets_the_same_one_again_and_another_with_other_f
     assert isinstance(other, Event)
     assert first == again
     assert first.event_id != other.event_id
+
+
+def test_a_retry_of_an_event_ahead_gets_the_same_id_and_ranks_by_its_own_receipt() -> None:
+    first, retry = (judge(changed(event_id=ABSENT, timestamp=NOW + AHEAD_MS), NOW + late) for late in (0, 5000))
+    assert isinstance(first, Event)
+    assert retry == replace(first, timestamp_ms=first.timestamp_ms + 5000)
+
+
+@pytest.mark.parametrize("ahead", [changed(rating=0.5), changed(event_type="retract", rating=ABSENT)])
+@given(claimed_ms=st.integers(0, AHEAD_MS), later_ms=st.integers(RANK_AHEAD_MS + 1, AHEAD_MS))
+def test_what_a_user_does_five_minutes_later_outranks_any_claim(
+    ahead: dict[str, Any], claimed_ms: int, later_ms: int
+) -> None:
+    blocker = judge({**ahead, "timestamp": NOW + claimed_ms}, NOW)
+    correction = judge(changed(event_id="own", rating=5.0, timestamp=ABSENT), NOW + later_ms)
+    assert isinstance(blocker, Event)
+    assert isinstance(correction, Event)
+    [state] = fold([correction, blocker]).values()
+    assert (state.visible, state.rating, state.event_id) == (True, 5.0, "own")
 
 
 @pytest.mark.parametrize(

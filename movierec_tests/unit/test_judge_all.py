@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from movierec_platform.domain.envelope import pack, unpack
-from movierec_platform.domain.events import EARLIEST_MS, INT64_MAX, Event
+from movierec_platform.domain.events import EARLIEST_MS, INT64_MAX, RANK_AHEAD_MS, Event
 from movierec_platform.domain.gate import AHEAD_MS, Rejected, judge, judge_all, parse_json
 
 NOW = 1_790_000_000_000
@@ -64,6 +64,14 @@ KINDS: dict[str, tuple[st.SearchStrategy[str], set[str]]] = {
             st.integers(1, 10),
             st.integers(EARLIEST_MS, NOW + AHEAD_MS),
             st.text(min_size=1, max_size=128),
+        ),
+        {"accepted"},
+    ),
+    "ahead": (
+        st.builds(
+            lambda ahead_ms, name: text_of(timestamp=str(NOW + ahead_ms), event_id=name),
+            st.integers(RANK_AHEAD_MS - 1, RANK_AHEAD_MS + 1) | st.integers(RANK_AHEAD_MS, AHEAD_MS),
+            st.sampled_from(['"e1"', ABSENT]),
         ),
         {"accepted"},
     ),
