@@ -142,6 +142,15 @@ class ObjectStore:
                 keys += [one["Key"] for one in page.get("Contents", [])]
         return parts, keys
 
+    def answers(self) -> None:
+        """Raises ObjectStoreUnavailable unless S3 answers for this bucket, be it that listing it is not allowed."""
+        try:
+            self.ping()
+        except ObjectStoreUnavailable as error:
+            cause = error.__cause__
+            if not (isinstance(cause, ClientError) and cause.response["Error"]["Code"] == "403"):
+                raise
+
     def ping(self) -> None:
         """Nothing, if the bucket is there."""
         with _errors(self.bucket, ""):

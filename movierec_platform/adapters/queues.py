@@ -1,5 +1,5 @@
 """SQS: at-least-once, unordered. A message is gone only after `delete`; until then it comes back when its visibility
-timeout ends, and after five receives it moves to the dead-letter queue.
+timeout ends. What makes it poison is counted by the drains; SQS's own count of receives is the last resort.
 
 Calls end within 25 s (three attempts each; entries of a batch that SQS refuses get five, within 2 s more). Failures are
 QueueUnavailable.
@@ -58,6 +58,7 @@ class Queue:
     def __init__(self, client: "SQSClient", url: str) -> None:
         self._client = client
         self.url = url
+        self.name = url.rpartition("/")[2]
 
     def send(self, bodies: Sequence[str]) -> None:
         """Every body is in the queue, or QueueUnavailable: then any of them may be there (a retry duplicates)."""
@@ -103,6 +104,19 @@ class Queue:
             )
             for message in answer.get("Messages", [])
         ]
+
+    def hide(self, messages: Sequence[Message], seconds: int) -> None:
+        """These receives stay hidden for so long from now; 0 gives them back. One that has come back is left alone."""
+        for start in range(0, len(messages), BATCH_MESSAGES):
+            batch = messages[start : start + BATCH_MESSAGES]
+            with _errors(self.url):
+                self._client.change_message_visibility_batch(
+                    QueueUrl=self.url,
+                    Entries=[
+                        {"Id": str(index), "ReceiptHandle": one.receipt, "VisibilityTimeout": seconds}
+                        for index, one in enumerate(batch)
+                    ],
+                )
 
     def delete(self, messages: Sequence[Message]) -> int:
         """How many were deleted; one that was not comes again, and its effect is idempotent."""

@@ -10,6 +10,7 @@ from flask import Flask
 from flask_openapi3.openapi import OpenAPI
 
 from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.keys import KeysTable
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
@@ -27,6 +28,7 @@ from movierec_platform.api.page import browse, door
 from movierec_platform.api.page import operations as operations_page
 from movierec_platform.config import Settings
 from movierec_platform.domain.keys import Scope
+from movierec_platform.services.circuit import Circuit, spared
 from movierec_platform.services.histories import Histories
 from movierec_platform.services.keys import Keys, Verifier
 from movierec_platform.services.land import Lander
@@ -40,6 +42,9 @@ log = logging.getLogger(__name__)
 
 GRAPH_RETRY_S = 0.5
 """The driver tries a second time, a second later, and gives up: a request does not wait as long as a batch would."""
+
+RETRY_STATE_AFTER_S = 5.0
+"""Keys are not looked up for so long after the state database did not answer: a connect waits for 3 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Services:
             opened_later.callback(opened.close)
             return opened
 
+        key_table = KeysTable(spared(Circuit(RETRY_STATE_AFTER_S), lambda table: state().turn(table)))
         lake = Lake(settings)
         snapshots = SnapshotHolder(graph, lake, settings.home / "snapshots", settings.snapshot_poll_s)
         snapshots.start()
@@ -99,7 +105,7 @@ class Services:
             state=state,
             redrive=lambda: Redrive(state(), objects, queue),
             operations=Operations(settings, state, graph, lake),
-            verifier=Verifier(lambda: state().keys, settings.key_cache_s),
+            verifier=Verifier(lambda: key_table, settings.key_cache_s),
             opened_later=opened_later,
         )
 

@@ -11,6 +11,10 @@ from typing import Literal
 
 LONGEST_TICK_S = 15.0
 """What one tick adds at most: sensors may have been off, or have moved to a machine with another clock."""
+MOST_DEFECTS = 5
+"""Attempts on one message that a defect ended, or that ended their process; then it is poison."""
+SUSPECT_RECEIVES = 3
+"""From this receive on a message may be what kills the runs: it is worked on by itself."""
 START_WITHIN_S = 60.0
 """A launched run has begun by then, or never will; Dagster's run monitoring allows as much, by the wall clock."""
 
@@ -106,6 +110,11 @@ class Plan:
 
     launch: tuple[int, ...]
     dead: tuple[str, ...]
+
+
+def is_suspect(receive_count: int) -> bool:
+    """Whether a message that was received so often is worked on by itself, with its attempts counted."""
+    return receive_count >= SUSPECT_RECEIVES
 
 
 def remember(

@@ -68,6 +68,13 @@ class Gate:
             _tell(envelope, counts["movierec_events_accepted_total", ()], began_at_ns, passed_at_ms)
         return sum(len(envelope.events) for envelope, _ in judged)
 
+    def ready(self) -> None:
+        """Raises Transient while something that `pass_on` needs does not answer."""
+        self.state.ping()
+        self.objects.answers()
+        self.queues.clean.depth()
+        self.queues.dlq.depth()
+
     def _land_bare(self, message: Message) -> Envelope:
         """The events that another producer put on the queue, landed as the API would have; the same again next time."""
         value = parse_json(message.body)

@@ -79,6 +79,12 @@ class GraphIngest:
             _tell(origin, counted, began_at_ns)
         return len(events)
 
+    def ready(self) -> None:
+        """Raises Transient while something that `write` needs does not answer, and UsageError as the graph does."""
+        self.graph.ping()
+        self.state.ping()
+        self.queues.dlq.depth()
+
 
 def _counts(known: Mapping[bool, int], seconds: float) -> Counter[CounterKey]:
     """What so many events of known movies, and of unknown ones, add to the counters `seconds` after they came."""

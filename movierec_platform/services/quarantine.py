@@ -14,6 +14,7 @@ from movierec_platform.adapters.quarantine_refusals import Refusal
 from movierec_platform.adapters.quarantine_tables import Act
 from movierec_platform.adapters.queues import Message
 from movierec_platform.adapters.state import State
+from movierec_platform.domain.drains import MOST_DEFECTS
 from movierec_platform.domain.envelope import (
     EVENT_BYTES,
     MESSAGE_BYTES,
@@ -90,6 +91,10 @@ class Quarantine:
         for message, rejections in opened:
             _tell(message, rejections)
         return len(refusals)
+
+    def ready(self) -> None:
+        """Raises Transient while the state database does not answer."""
+        self.state.ping()
 
     def page(self, where: Filter, statuses: Sequence[Status], limit: int, cursor: str | None = None) -> Page:
         """A page of rows; its `next_cursor` asks for the next, None at the end. UsageError for a strange cursor."""
@@ -188,7 +193,7 @@ def _place(cursor: str) -> tuple[int, str]:
 
 
 def _refusals(message: Message, rejections: Rejections | None) -> Iterator[Refusal]:
-    """Each refused event; the whole message where SQS or the graph ingest gave up on it."""
+    """Each refused event; the whole message where a drain run or SQS gave up on it."""
     if rejections is None:
         envelope = unpack(message.body)
         yield Refusal(
@@ -236,7 +241,7 @@ def _tell(message: Message, rejections: Rejections | None) -> None:
 def _why_whole(body: str) -> str:
     version = newer_version(body)
     if version is None:
-        return "a whole message that could not be processed in five receives, or that no part of the platform sent"
+        return f"a whole message that met a defect {MOST_DEFECTS} times, or that no part of the platform sent"
     return f"a message of version {version}; this release reads version {VERSION}: redrive it after the upgrade"
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge, UsageError
 from movierec_platform.services.compact import compact_days, landed_days
-from movierec_platform.services.drain import drain
 from movierec_platform.services.fold import fold_tables
 from movierec_platform.services.land import Lander
 from movierec_platform.services.replay import DRAINED_MARK, note_drained, replay, replay_after_unclean_stop
@@ -221,15 +219,15 @@ def test_when_the_object_cannot_be_written_nothing_is_promised(platform: Platfor
 POLICY = DrainPolicy(linger_s=1.5, max_runtime_s=60, overlap_s=5, grace_s=5)
 
 
-def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platform, tmp_path: Path) -> None:
+def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(25)])
-    report = drain(platform.queues.raw, platform.work("raw"), FileLease(tmp_path, "raw", 0), "run", POLICY)
+    report = platform.drain("raw", POLICY)
     assert (report.events, report.messages, report.left_because) == (25, 25, "idle")
     assert platform.queues.raw.depth().total == 0
-    assert FileLease(tmp_path, "raw", 0).view().released_by == "run"
+    assert FileLease(platform.settings.home / "leases", "raw", 0).view().released_by == "run"
 
 
-def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform, tmp_path: Path) -> None:
+def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
 
     def never_done(messages: Sequence[Message]) -> int:
@@ -237,13 +235,11 @@ def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform,
         return len(messages)
 
     short = DrainPolicy(linger_s=60, max_runtime_s=1, overlap_s=5, grace_s=5)
-    report = drain(platform.queues.raw, never_done, FileLease(tmp_path, "raw", 0), "run", short)
+    report = platform.drain("raw", short, never_done)
     assert report.left_because == "max_runtime"
 
 
-def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
     calls: list[int] = []
 
@@ -253,14 +249,12 @@ def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
             raise GraphUnavailable("down")
         return len(messages)
 
-    report = drain(platform.queues.raw, twice_down, FileLease(tmp_path, "raw", 0), "run", POLICY)
+    report = platform.drain("raw", POLICY, twice_down)
     assert calls == [1, 1, 1]
     assert report.messages == 1
 
 
-def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(5)])
     done: list[str] = []
 
@@ -271,21 +265,21 @@ def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(
         done.extend(ids)
         return len(ids)
 
-    report = drain(platform.queues.raw, broken_for_3, FileLease(tmp_path, "raw", 0), "run", POLICY)
+    report = platform.drain("raw", POLICY, broken_for_3)
     assert (report.events, report.messages, sorted(done)) == (4, 4, ["0", "1", "2", "4"])
-    assert platform.queues.raw.depth().in_flight == 1
+    assert platform.queues.raw.depth().in_flight == 1, "it is hidden until its next attempt"
 
 
-def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platform, tmp_path: Path) -> None:
+def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
 
     def misconfigured(messages: Sequence[Message]) -> int:
         raise UsageError("the graph refuses the password")
 
     with pytest.raises(UsageError):
-        drain(platform.queues.raw, misconfigured, FileLease(tmp_path, "raw", 0), "run", POLICY)
-    assert platform.queues.raw.depth().total == 1
-    assert FileLease(tmp_path, "raw", 0).view().holder is None
+        platform.drain("raw", POLICY, misconfigured)
+    assert platform.queues.raw.depth().visible == 1, "given back"
+    assert FileLease(platform.settings.home / "leases", "raw", 0).view().holder is None
 
 
 def test_the_reason_codes_that_can_come_out_are_those_of_the_contract(platform: Platform) -> None:
