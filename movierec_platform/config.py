@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         False, description="true: spans from request to graph are exported, as OTEL_EXPORTER_OTLP_ENDPOINT says"
     )
 
+    min_free_mib: int = Field(
+        256,
+        ge=0,
+        description="MiB free on the home's disk, below which a local stack takes no event and does not start",
+    )
     stack_restarts: int = Field(
         5, ge=0, description="times that a server of the local stack is started again within ten minutes"
     )
@@ -342,9 +347,13 @@ def merge_env_file(path: Path, variables: Mapping[str, str], force: bool = False
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
-    fresh.replace(path)
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def _quoted(name: str, text: str) -> str:

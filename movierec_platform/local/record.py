@@ -3,6 +3,7 @@ whether it ended cleanly."""
 
 import fcntl
 import json
+import logging
 import os
 import threading
 from pathlib import Path
@@ -15,6 +16,8 @@ from movierec_platform.errors import UsageError
 from movierec_platform.local.processes import end, family_started_at, started_at_s
 
 ORPHANS_WITHIN_S = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 class HomeLock:
@@ -110,8 +113,11 @@ class StackRecord:
             self._write({**self._content, "servers": servers})
 
     def finish(self, clean: bool) -> None:
-        """Nothing runs any more; `clean`: and nothing has to be replayed."""
-        self._write({"clean": clean, "servers": [], "graph": self.graph})
+        """Nothing runs any more; `clean`: and nothing has to be replayed. A disk that refuses it leaves it unclean."""
+        try:
+            self._write({"clean": clean, "servers": [], "graph": self.graph})
+        except OSError as error:
+            _log.warning("the next start replays what may not be through: %s cannot be written: %s", self._path, error)
 
     def _write(self, content: dict[str, Any]) -> None:
         self._content = content

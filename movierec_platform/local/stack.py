@@ -15,6 +15,7 @@ from types import TracebackType
 import psutil
 from pydantic import SecretStr
 
+from movierec_platform.adapters.disk import MIB, free_bytes
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
@@ -65,6 +66,7 @@ class Stack:
         self.seconds_to_ready = 0.0
         home, ports = self.settings.home, Ports()
         self.aws = AwsServer(home, settings.aws_port, ports, on_spawn=self._spawned)
+        self.aws.min_free_mib = settings.min_free_mib
         graph = Neo4jServer if settings.graph == "neo4j" else GraphServer
         self.graph: GraphServer | Neo4jServer = graph(home, settings.bolt_port, ports, on_spawn=self._spawned)
         self.stream = StreamServer(home, 0, ports, on_spawn=self._spawned)
@@ -95,9 +97,10 @@ class Stack:
 
         With `only_stores` these are emulator and graph, and nothing says where: a restore works on them alone.
         Raises UsageError if this home has a running stack, Conflict if the graph that is wanted lacks what another had,
-        ServerFailed if a server does not come up: then none runs.
+        ServerFailed if a server does not come up, or the disk is nearly full: then none runs.
         """
         begin = time.monotonic()
+        _require_room(self.settings)
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = HomeLock(self.settings.home)
         try:
@@ -249,7 +252,7 @@ class Stack:
             server.restart()
             if server is self.aws:
                 self._restore_queues(report)
-        except MovierecError as error:
+        except (MovierecError, OSError) as error:  # a full disk takes neither log nor record of what is started
             if not self._stopping.is_set():
                 report(server.name, f"cannot be started again: {error}")
                 self._endings.put(server)
@@ -381,6 +384,16 @@ STACK_VARIABLES = (
     "AWS_DEFAULT_REGION",
     *EMULATOR_CREDENTIALS,
 )
+
+
+def _require_room(settings: Settings) -> None:
+    """Raises ServerFailed when the home's disk has less space left than a stack keeps free."""
+    free_mib = free_bytes(settings.home) // MIB
+    if free_mib < settings.min_free_mib:
+        raise ServerFailed(
+            f"{free_mib} MiB are free on the disk of {settings.home}, and a stack keeps {settings.min_free_mib} free "
+            "(MOVIEREC_MIN_FREE_MIB): make room there, then start it again"
+        )
 
 
 def _each(*stops: Callable[[], bool]) -> list[bool]:

@@ -68,6 +68,8 @@ DURABLE: Mapping[str, Exposed] = {
 
 OBSERVED: Mapping[str, Exposed] = {
     "movierec_part_up": _gauge("1 when this part of the platform answers the exporter, else 0", "part"),
+    "movierec_home_free_bytes": _gauge("space left on the disk of the exporter's home"),
+    "movierec_home_kept_free_bytes": _gauge("what a local stack keeps free of it; below it, posts get 503"),
     "movierec_queue_messages": _gauge("messages in an SQS queue, about", "queue", "state"),
     "movierec_queue_oldest_event_age_seconds": _gauge(
         "since the oldest event that waits in the queue was received, at most; 0 when none waits", "queue"

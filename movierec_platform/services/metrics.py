@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from movierec_platform.adapters.disk import MIB, free_bytes
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.adapters.lake import Lake, Size
@@ -60,6 +61,7 @@ class PlatformCollector(Collector):
                 "leases": lambda: {slot: lease.view() for slot, lease in leases.items()},
             }
         )
+        self._home, self._kept_free_bytes = settings.home, settings.min_free_mib * MIB
         self._empty_at_s = dict.fromkeys(QUEUE_NAMES, time.time())
 
     def describe(self) -> Iterable[Metric]:
@@ -70,6 +72,8 @@ class PlatformCollector(Collector):
         answers = self._questioner.ask()
         ups = [((part,), float(not isinstance(answer, MovierecError))) for part, answer in answers.items()]
         yield _gauge("movierec_part_up", ups)
+        yield _gauge("movierec_home_free_bytes", [((), free_bytes(self._home))])
+        yield _gauge("movierec_home_kept_free_bytes", [((), self._kept_free_bytes)])
         publication: Publication | None = None
         if isinstance(answers["graph"], Publication):
             publication = answers["graph"]

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from movierec_platform import __version__, deploy
 from movierec_platform.config import Settings, load_settings, variable_of
 from movierec_platform.infrastructure.provision import PREFIX
-from movierec_platform.local.aws import emulator_environment
+from movierec_platform.local.aws import EMULATOR, AwsServer, emulator_environment
 from movierec_platform.local.dagster import workspace_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,9 @@ def test_our_services_are_given_what_they_read(name: str) -> None:
     module = next((one.partition("=")[2] for one in command if one.startswith("--module-name")), None)
     assert module is None or (ROOT / f"{module.replace('.', '/')}.py").is_file()
     if name == "emulator":
-        given = emulator_environment(Path("/var/lib/movierec"), service["environment"]["BIND_HOST"], 4566)
+        assert command == ["python", "-m", EMULATOR]
+        bound, least = service["environment"]["BIND_HOST"], AwsServer.min_free_mib
+        given = emulator_environment(Path("/var/lib/movierec"), bound, 4566, least, allowed_hosts=name)
         # The image's own are as good, and in it there is no Docker.
         assert service["environment"] == {
             key: text for key, text in given.items() if key not in ("PATH", "HOME", "TMPDIR", "DOCKER_HOST")
