@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, request
 
 from movierec_platform.api.errors import Problem
+from movierec_platform.api.front import AMBIGUOUS_HEADER
 from movierec_platform.config import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ def guard_browsers(app: Flask, settings: Settings) -> None:
     # Where keys are needed, a page would need one as well.
     names = None if settings.keys_required else {settings.api_host, *OWN_NAMES, *_listed(settings.allowed_hosts)}
     app.wsgi_app = _telling(app.wsgi_app)  # type: ignore[assignment,method-assign]
+
+    @app.before_request
+    def refuse_ambiguous() -> None:
+        """A proxy in front may have let through, or set, the header of the other name alone."""
+        if name := request.environ.get(AMBIGUOUS_HEADER):
+            raise Problem(400, "ambiguous-header", f"the header {name[:100]!r} has a `_` in its name: use `-`")
 
     @app.before_request
     def refuse_foreign() -> None:

@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from movierec_platform.api.access import KEY_COOKIE
 from movierec_platform.api.arguments import Path, Query
 from movierec_platform.api.errors import Problem, of_http_exception
+from movierec_platform.api.front import hurry
 from movierec_platform.api.page.rendering import LANGUAGE_COOKIE, PROBLEM, THEME_COOKIE, asset, show_problem
 from movierec_platform.api.page.texts import Language
 from movierec_platform.api.routes import Routes, read_form
@@ -57,6 +58,7 @@ def show_the_lost(app: Flask) -> None:
 def blueprint() -> Routes:
     """The routes."""
     routes = Routes("page_door", "The page's own files and choices.", None)
+    routes.before_request(lambda: hurry(request.environ))
     routes.after_request(show_problem)
 
     @routes.get("/static/<name>", doc_ui=False)
