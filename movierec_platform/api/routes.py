@@ -52,7 +52,7 @@ def read_text(limit: int) -> str:
     check_type(request.mimetype, request.mimetype_params.get("charset", ""))
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     try:
-        return read_body(request.stream, encoding, limit).decode()
+        return read_body(request.stream, encoding, limit).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Problem(400, "malformed-json", "the body is not UTF-8") from None
 
