@@ -284,7 +284,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     given = dict(overrides or {})
     home = Path(given.get("home") or os.environ.get("MOVIEREC_HOME") or DEFAULT_HOME)
     files = tuple(path for path in (Path(".env"), home / STACK_ENV) if path.is_file())
-    return Settings(_env_file=files, _env_file_encoding="utf-8", **{**given, "home": home})
+    return Settings(_env_file=files, _env_file_encoding="utf-8-sig", **{**given, "home": home})
 
 
 def variables_of(settings: Settings) -> dict[str, str]:
@@ -329,8 +329,8 @@ def merge_env_file(path: Path, variables: Mapping[str, str], force: bool = False
     Raises UsageError, and leaves the file as it is, if it gives one of them another value that is not empty; `force`
     replaces that.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    held = dotenv_values(path, interpolate=False, encoding="utf-8") if lines else {}
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+    held = dotenv_values(path, interpolate=False, encoding="utf-8-sig") if lines else {}
     differing = [name for name, text in variables.items() if held.get(name) not in (None, "", text)]
     if differing and not force:
         raise UsageError(

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from movierec_platform.config import Settings
+from movierec_platform.domain.texts import harmless
 
 OURS = "movierec_platform"
 WRITTEN_EVERY_S = 0.1
@@ -133,4 +134,4 @@ class _Sentences(logging.Formatter):
         said = _said(record)
         message = said.pop("message", record.name.removeprefix("movierec_platform."))
         text = " ".join([str(message), *(f"{name}={value}" for name, value in said.items())])
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return harmless(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)

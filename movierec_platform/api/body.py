@@ -1,5 +1,6 @@
 """The events in the body of a request: read within bounds, decompressed within bounds, parsed as strict JSON."""
 
+import codecs
 import io
 import threading
 import zlib
@@ -99,8 +100,10 @@ def read_body(
 def parse_events(body: bytes, ndjson: bool, max_events: int) -> list[Any]:
     """The events in their order: one object, an array's elements, or a line each.
 
-    400 with the position when anything in it is not JSON (NaN and Infinity are not); 413 above `max_events`.
+    400 with the position when anything in it is not JSON (NaN and Infinity are not); 413 above `max_events`. A byte
+    order mark may be in front.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
     if not body.strip():
         raise Problem(400, "no-events", "the body is empty: send an event, an array of events or NDJSON")
     events = _lines(body, max_events) if ndjson else _document(body, max_events)

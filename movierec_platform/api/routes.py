@@ -55,7 +55,7 @@ def read_text(limit: int) -> str:
     """The request's body, JSON in UTF-8 of at most `limit` bytes decompressed, as text."""
     check_type(request.mimetype, request.mimetype_params.get("charset", ""))
     try:
-        return _body(limit).decode()
+        return _body(limit).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Problem(400, "malformed-json", "the body is not UTF-8") from None
 

@@ -1,6 +1,5 @@
 """`movierec evaluate`: how good the recommendations are, and parameters that make them better."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err, moment, out
+from movierec_platform.cli.printing import err, moment, out, print_json
 from movierec_platform.domain.evaluation.protocol import Protocol, SplitKind
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def evaluate(
         write_report(report, found, models, reference)
     if as_json:
         comparisons = {name: found.compare(reference, name).as_json() for name in models if name != reference}
-        print(json.dumps({**found.as_json(), "comparisons": comparisons}))
+        print_json({**found.as_json(), "comparisons": comparisons})
         return
     _print_evaluation(found, reference)
     if report is not None:
@@ -112,7 +111,7 @@ def _tune(
         suggestion = tune(interactions, configured, protocol, minutes, trials, on_trial)
     trials_path = write_suggestion(path, suggestion)
     if as_json:
-        print(json.dumps(suggestion.as_json()))
+        print_json(suggestion.as_json())
         return
     table = Table("", "configured", "suggested")
     configured_values = searched_values(suggestion.configured).values()

@@ -1,6 +1,5 @@
 """`movierec verify` and `repair`: does the graph hold what the lake says, and make it so."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import counted, err, out, plain
+from movierec_platform.cli.printing import counted, err, out, plain, print_json
 from movierec_platform.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def verify(
     with reading_progress(err) as on_progress:
         parity = parity_check.verify(settings_of(home), timeout if wait else 0.0, on_progress)
     if as_json:
-        print(json.dumps(parity.as_json()))
+        print_json(parity.as_json())
     else:
         _print_parity(parity)
     if not parity.equal:
@@ -64,7 +63,7 @@ def repair(
     with reading_progress(err) as on_progress:
         repaired = make_equal(settings_of(home), dry_run, progress=on_progress)
     if as_json:
-        print(json.dumps(repaired.as_json()))
+        print_json(repaired.as_json())
     else:
         out.print(f"{'would be repaired' if dry_run else 'repaired'}: {counted(repaired.kinds)}")
         if repaired.left:

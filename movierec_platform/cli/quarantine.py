@@ -1,6 +1,5 @@
 """`movierec quarantine`: list, show, patch, redrive and discard what the gate or the graph refused."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, actor, settings_of
-from movierec_platform.cli.printing import counted, moment, out, plain
+from movierec_platform.cli.printing import counted, moment, out, plain, print_json
 from movierec_platform.domain.moments import epoch_ms
 from movierec_platform.errors import CheckFailed
 
@@ -54,7 +53,7 @@ def quarantine_list(
     statuses = statuses_named(status)
     page = _quarantine(home).page(_filter(reason, since, user), statuses, limit)
     if as_json:
-        print(json.dumps([asdict(row) for row in page.rows], ensure_ascii=False))
+        print_json([asdict(row) for row in page.rows])
         return
     table = Table()
     for name in ("id", "status", "attempts", "reason", "user", "received"):
@@ -75,7 +74,7 @@ def quarantine_show(row_id: RowArgument, as_json: JsonOption = False, home: Home
     row = quarantine.row(row_id)
     history = quarantine.history(row)
     if as_json:
-        print(json.dumps({**asdict(row), "history": [asdict(act) for act in history]}, ensure_ascii=False))
+        print_json({**asdict(row), "history": [asdict(act) for act in history]})
         return
     for name, value in asdict(row).items():
         shown = moment(value) if name.endswith("_at_ms") else "" if value is None else value
@@ -106,7 +105,7 @@ def quarantine_patch(
     """
     patched = _quarantine(home).patch(row_id, sys.stdin.read() if event == "-" else event, actor(), force)
     if as_json:
-        print(json.dumps(asdict(patched), ensure_ascii=False))
+        print_json(asdict(patched))
     elif patched.stored:
         verdict = (
             f"the gate would refuse it: {patched.refusal.detail}" if patched.refusal else "the gate would accept it"
@@ -173,7 +172,7 @@ def _filter(reason: str | None, since: str | None, user: int | None) -> "Filter"
 
 def _print_outcome(done: str, outcome: "Outcome", as_json: bool) -> None:
     if as_json:
-        print(json.dumps({done: outcome.done, "skipped": outcome.skipped, "finished": outcome.finished}))
+        print_json({done: outcome.done, "skipped": outcome.skipped, "finished": outcome.finished})
         return
     if outcome.finished:
         out.print(f"finished what an earlier redrive had begun: {counted(outcome.finished)}")

@@ -1,11 +1,11 @@
 """`movierec recommend`: what the running API recommends to a user."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
+from movierec_platform.cli.printing import print_json, print_line
 
 
 def recommend(
@@ -20,8 +20,8 @@ def recommend(
     settings = settings_of(home)
     recommendation = get_recommendations(settings.api_url, user, n, credentials(settings))
     if as_json:
-        print(json.dumps(recommendation, ensure_ascii=False))
+        print_json(recommendation)
         return
-    print(f"RECOMENDACIONES TOP {n} para Usuario {user}:")
+    print_line(f"RECOMENDACIONES TOP {n} para Usuario {user}:")
     for item in recommendation["items"]:
-        print(f"{item['rank']}. {item['title']} (Coincidencias: {item['coincidencias']})")
+        print_line(f"{item['rank']}. {item['title']} (Coincidencias: {item['coincidencias']})")

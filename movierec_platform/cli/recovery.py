@@ -1,6 +1,5 @@
 """`movierec replay` and `rebuild`: put landed events back on the queue, make anew from the lake what was lost."""
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated
 import typer
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err, moment, out
+from movierec_platform.cli.printing import err, moment, out, print_json, print_line
 from movierec_platform.domain.moments import epoch_ms
 
 rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, what was lost.")
@@ -53,12 +52,15 @@ def rebuild_graph(
     if files is not None:
         with phases(err) as advance:
             command = write_files(settings, files, as_of_ms, time.time_ns() // 1_000_000, advance)
-        print(json.dumps({"command": command}) if as_json else command)
+        if as_json:
+            print_json({"command": command})
+        else:
+            print_line(command)
         return
     with phases(err) as advance:
         rebuilt = rebuild(settings, as_of_ms, lambda: time.time_ns() // 1_000_000, advance, on_wait=err.print)
     if as_json:
-        print(json.dumps(asdict(rebuilt)))
+        print_json(asdict(rebuilt))
         return
     out.print(
         f"the graph stands as of {moment(rebuilt.as_of_ms)}, by {rebuilt.way}: {rebuilt.movies} movies, "

@@ -1,6 +1,5 @@
 """`movierec similarity`: list and show the versions of the movie similarity, publish one, go back to one."""
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, actor, settings_of
-from movierec_platform.cli.printing import err, moment, out, plain
+from movierec_platform.cli.printing import err, moment, out, plain, print_json
 
 if TYPE_CHECKING:
     from movierec_platform.services.publish import Published
@@ -35,7 +34,7 @@ def similarity_list(as_json: JsonOption = False, home: HomeOption = None) -> Non
 
     standings = list_versions(settings_of(home))
     if as_json:
-        print(json.dumps([one.as_json() for one in standings]))
+        print_json([one.as_json() for one in standings])
         return
     table = Table()
     for name in ("version", "made", "method", "edges", "NDCG@10", "gate", "readers"):
@@ -66,7 +65,7 @@ def similarity_show(version: VersionArgument, as_json: JsonOption = False, home:
 
     one = show_version(settings_of(home), version)
     if as_json:
-        print(json.dumps(one.as_json()))
+        print_json(one.as_json())
     else:
         _print_standing(one)
 

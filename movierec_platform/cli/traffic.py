@@ -1,6 +1,5 @@
 """`movierec traffic`: events as clients post them, or with --locust a load of everything that clients do."""
 
-import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, settings_of, tests_folder
-from movierec_platform.cli.printing import err, out, plain
+from movierec_platform.cli.printing import err, out, plain, print_json
 from movierec_platform.config import Settings
 from movierec_platform.errors import CheckFailed, UsageError
 
@@ -70,7 +69,7 @@ def traffic(
         posted = post_traffic(
             settings.api_url, stream, events, rate, lambda so_far: advance(so_far.events), headers=credentials(settings)
         )
-    print(json.dumps(posted.as_json()))
+    print_json(posted.as_json())
 
 
 def _refuse_given(context: typer.Context, names: Iterable[str], locust: bool) -> None:

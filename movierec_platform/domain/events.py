@@ -11,6 +11,8 @@ from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter
 from pydantic import ValidationError as InvalidTime
 from pydantic_core import PydanticCustomError
 
+from movierec_platform.domain.moments import iso_moment
+
 ID_MAX_LENGTH = 128
 INT64_MAX = 2**63 - 1
 EARLIEST_MS = 788_918_400_000
@@ -30,7 +32,7 @@ Text = Annotated[str, Field(strict=True, max_length=ID_MAX_LENGTH)]
 SECONDS_BELOW = 10**11
 """Epoch numbers below this are seconds (they reach the year 5138), those above are milliseconds."""
 _Ms = Annotated[int, Field(strict=True, ge=SECONDS_BELOW)]
-_ISO_8601: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+_USUAL_TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
 def _epoch_ms(moment: Any) -> int:
@@ -45,14 +47,13 @@ def _epoch_ms(moment: Any) -> int:
 
 
 def _epoch_ms_of_text(text: str) -> int:
-    if len(text) < len("2000-01-01T00:00Z") or text[4] != "-":  # pydantic would take "17000000000000000" for a number
-        raise PydanticCustomError("wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z")
     try:
-        moment: datetime = _ISO_8601.validate_python(text)
+        # A tenth of the other parser's time, for the usual form only: it takes "17000000000000000" for a number.
+        moment: datetime | None = _USUAL_TIME.validate_python(text) if text[4:5] == "-" else iso_moment(text)
     except InvalidTime:
-        raise PydanticCustomError(
-            "wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z"
-        ) from None
+        moment = iso_moment(text)
+    if moment is None or moment.tzinfo is None:
+        raise PydanticCustomError("wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z")
     return round(moment.timestamp() * 1000)
 
 

@@ -3,6 +3,7 @@
 The pydantic model says what an event must look like; its errors are turned into the reason codes of the contract.
 """
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -99,7 +100,7 @@ def judge(raw: Any, received_at_ms: int) -> Event | Rejected:
     """
     if not isinstance(raw, dict):
         return Rejected("not_an_object", None, f"an event is a JSON object, not {_json_type(raw)}")
-    if "item_id" in raw and "movie_id" not in raw:
+    if "item_id" in raw and raw.get("movie_id") is None:
         raw = {**raw, "movie_id": raw["item_id"]}
     try:
         submitted = _Submitted.model_validate(raw)
@@ -126,9 +127,11 @@ def judge_all(raws: Sequence[Any], received_at_ms: int) -> list[Event | Rejected
 
 
 def parse_json(body: str | bytes) -> Any | Rejected:
-    """The JSON value in this text, or the rejection `not_json`. NaN and Infinity are not JSON."""
+    """The JSON value in this text, or the rejection `not_json`. NaN and Infinity are not JSON; a byte order mark may be
+    in front."""
+    bare = body.removeprefix("\ufeff") if isinstance(body, str) else body.removeprefix(codecs.BOM_UTF8)
     try:
-        return pydantic_core.from_json(body, allow_inf_nan=False)
+        return pydantic_core.from_json(bare, allow_inf_nan=False)
     except ValueError as error:
         return Rejected("not_json", None, f"not JSON: {error}")
 

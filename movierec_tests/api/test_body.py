@@ -46,6 +46,8 @@ def problem_of(call) -> tuple[int, str, str]:
         (b'{\n "a": 1\n}', [{"a": 1}]),
         (b'[1, "two", null, [], {}]', [1, "two", None, [], {}]),
         (b"7", [7]),
+        (b'\xef\xbb\xbf{"a": 1}', [{"a": 1}]),
+        (b'\xef\xbb\xbf{"a": 1}\r\n{"a": 2}', [{"a": 1}, {"a": 2}]),
     ],
 )
 def test_takes_one_object_an_array_or_a_line_each(body, events):

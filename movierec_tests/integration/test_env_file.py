@@ -62,6 +62,14 @@ def test_a_merged_file_keeps_what_else_was_in_it(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / STACK_ENV
+    path.write_text("MOVIEREC_GATE_SLOTS=3\n", encoding="utf-8-sig")
+    assert load_settings({"home": tmp_path}).gate_slots == 3
+    merge_env_file(path, {"MOVIEREC_GATE_SLOTS": "3", "MOVIEREC_ARCHIVE": "a"})
+    assert path.read_text() == "MOVIEREC_GATE_SLOTS='3'\nMOVIEREC_ARCHIVE='a'\n"
+
+
 def test_a_merge_changes_no_value_unless_forced(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("A='1' # one\nB=2\n")

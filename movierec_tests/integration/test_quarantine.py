@@ -524,6 +524,16 @@ def test_the_command_line_shows_what_is_there_and_what_was_done(own: Settings, s
     }
 
 
+def test_control_characters_of_a_refused_event_do_not_reach_the_terminal(own: Settings, state: State) -> None:
+    body = "not json \x1b[2J\x1b]0;owned\x07\u202e\x9b31m"
+    state.quarantine.hold([Refusal("00ee", "not_json", None, body, body, "raw/first", 1, NOW, NOW)], "drain", NOW)
+    for arguments in (["list"], ["show", "00ee"], ["list", "--json"], ["show", "00ee", "--json"]):
+        shown = movierec(own, *arguments).stdout
+        assert "not json" in shown
+        assert not set(shown) & set("\x1b\x07\u202e\x9b"), arguments
+    assert json.loads(movierec(own, "show", "00ee", "--json").stdout)["body"] == body
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [

@@ -53,6 +53,12 @@ def changed(**fields: Any) -> dict[str, Any]:
         ({"timestamp": -1}, "timestamp_out_of_range", "timestamp"),
         ({"timestamp": "2024-05-01T12:00:00"}, "wrong_type", "timestamp"),
         ({"timestamp": "1714564800000000"}, "wrong_type", "timestamp"),
+        ({"timestamp": "20240501T120000"}, "wrong_type", "timestamp"),
+        ({"timestamp": "2024-05-01"}, "wrong_type", "timestamp"),
+        ({"timestamp": "20240501"}, "wrong_type", "timestamp"),
+        ({"timestamp": "2024-W54-1T12:00Z"}, "wrong_type", "timestamp"),
+        ({"timestamp": "9999-12-31T24:00:00Z"}, "wrong_type", "timestamp"),
+        ({"timestamp": "0001-01-01T00:00:00+23:59"}, "timestamp_out_of_range", "timestamp"),
         ({"timestamp": "yesterday"}, "wrong_type", "timestamp"),
         ({"timestamp": {}}, "wrong_type", "timestamp"),
         ({"timestamp": False}, "wrong_type", "timestamp"),
@@ -78,6 +84,13 @@ def test_only_an_object_is_an_event(raw: Any) -> None:
         (1_714_564_800_123, 1_714_564_800_123),
         ("2024-05-01T12:00:00Z", 1_714_564_800_000),
         ("2024-05-01T14:00:00.5+02:00", 1_714_564_800_500),
+        ("2024-05-01 14:00:00+02", 1_714_564_800_000),
+        ("2024-05-01T13:00:00+01", 1_714_564_800_000),
+        ("2024-05-01T12Z", 1_714_564_800_000),
+        ("20240501T120000Z", 1_714_564_800_000),
+        ("20240501T140000.5+02", 1_714_564_800_500),
+        ("2024-W18-3T12:00:00,5Z", 1_714_564_800_500),
+        ("2024-122T12:00Z", 1_714_564_800_000),
         (ABSENT, NOW),
         (None, NOW),
         (NOW + RANK_AHEAD_MS, NOW + RANK_AHEAD_MS),
@@ -93,8 +106,12 @@ def test_times_are_seconds_milliseconds_or_iso_with_a_zone(timestamp: Any, at_ms
 
 
 def test_item_id_is_an_alias_and_unknown_fields_are_ignored() -> None:
-    raw = changed(movie_id=ABSENT, item_id=31, colour="red")
-    assert judge(raw, NOW) == judge(GOOD, NOW)
+    for movie_id in (ABSENT, None):
+        raw = changed(movie_id=movie_id, item_id=31, colour="red")
+        assert judge(raw, NOW) == judge(GOOD, NOW)
+    refused = judge(changed(movie_id=None), NOW)
+    assert isinstance(refused, Rejected)
+    assert (refused.reason_code, refused.field) == ("wrong_type", "movie_id")
 
 
 def test_an_event_without_an_id_gets_the_same_one_again_and_another_with_other_fields() -> None:
@@ -149,6 +166,11 @@ def test_what_is_not_json_is_rejected_as_such(body: str | bytes) -> None:
     assert verdict.reason_code == "not_json"
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    for body in ("\ufeff[1]", b"\xef\xbb\xbf[1]"):
+        assert parse_json(body) == [1]
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -162,6 +184,12 @@ anything = st.one_of(
     ),
     st.dictionaries(st.sampled_from(sorted(GOOD)), json_values).map(lambda broken: {**GOOD, **broken}),
 )
+
+
+@given(st.from_regex(r"[0-9]{4}[-0-9W]{3,8}[T _t]?[0-9:.,]{0,15}(Z|[-+][0-9:]{1,6})?", fullmatch=True))
+def test_any_text_is_a_time_or_none(text: str) -> None:
+    verdict = judge(changed(timestamp=text), NOW)
+    assert isinstance(verdict, Event) or verdict.reason_code in ("wrong_type", "timestamp_out_of_range")
 
 
 @given(anything)

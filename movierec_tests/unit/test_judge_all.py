@@ -98,13 +98,18 @@ KINDS: dict[str, tuple[st.SearchStrategy[str], set[str]]] = {
         {"accepted"},
     ),
     "item_id": (
-        st.sampled_from(['"item_id":31', '"item_id":32,"movie_id":31', '"movie_id":31,"item_id":"x"']).map(
-            lambda alias: text_of(movie_id=ABSENT)[:-1] + f",{alias}}}"
-        ),
+        st.sampled_from(
+            [
+                '"item_id":31',
+                '"item_id":31,"movie_id":null',
+                '"item_id":32,"movie_id":31',
+                '"movie_id":31,"item_id":"x"',
+            ]
+        ).map(lambda alias: text_of(movie_id=ABSENT)[:-1] + f",{alias}}}"),
         {"accepted"},
     ),
     "bad item_id": (
-        st.sampled_from(['"item_id":"31"', '"item_id":31,"movie_id":null', '"item_id":0']).map(
+        st.sampled_from(['"item_id":"31"', '"item_id":null,"movie_id":null', '"item_id":0']).map(
             lambda alias: text_of(movie_id=ABSENT)[:-1] + f",{alias}}}"
         ),
         {"wrong_type"},

@@ -87,7 +87,7 @@ def test_the_form_with_flags(tmp_path: Path, genres: dict[str, str]) -> None:
 
 def test_a_latin_1_title_may_hold_what_unicode_takes_for_a_line_end(tmp_path: Path) -> None:
     found = read(archive(tmp_path, ratings_dat=RATINGS_DAT, movies_dat=b"10::Wait\x85What (1999)::Drama\n"))
-    assert found.movies == {10: ("Wait\x85What", 1999, ["Drama"])}
+    assert found.movies == {10: ("Wait What", 1999, ["Drama"])}
 
 
 def test_windows_line_ends_a_byte_order_mark_and_empty_lines_at_the_end(tmp_path: Path) -> None:
@@ -99,6 +99,9 @@ def test_windows_line_ends_a_byte_order_mark_and_empty_lines_at_the_end(tmp_path
     assert [genres for _, _, genres in found.movies.values()] == [["Action", "Sci-Fi"], []]
     found = read(archive(tmp_path, ratings_dat=windows(RATINGS_DAT), movies_dat=windows(MOVIES_DAT)))
     assert (found.ratings.num_rows, list(found.movies)) == (3, [10, 20])
+    found = read(archive(tmp_path, u_data=windows(U_DATA), u_item=windows(U_ITEM), u_genre=windows(U_GENRE)))
+    assert found.ratings.num_rows == 2
+    assert [genres for _, _, genres in found.movies.values()] == [["Heist", "G15"], []]
 
 
 def test_quotes_in_titles(tmp_path: Path) -> None:
@@ -194,6 +197,12 @@ def test_a_line_without_an_end(tmp_path: Path) -> None:
         (MOVIES_CSV + "0,Heat (1995),Action\n", r"movies\.csv line 4: a movie is an id"),
         (MOVIES_CSV + "10,Heat (1995),Action\n", r"movies\.csv line 4: movie 10 was already given"),
         (MOVIES_CSV + "30, ,Action\n", r"movies\.csv line 4: movie 30 has no title"),
+        (MOVIES_CSV + "30,\x1b\x07,Action\n", r"movies\.csv line 4: movie 30 has no title"),
+        (MOVIES_CSV + "30,Heat (0000),Action\n", r"movies\.csv line 4: the year of a film is 1870 to 2100, not 0000"),
+        (
+            MOVIES_CSV + "30,Heat (1995),nan\n",
+            r"movies\.csv line 4: a genre is a name, not 'nan'; a film without any has",
+        ),
         (MOVIES_CSV + '30,"Heat (1995),Action\n40,Up,\n', r"movies\.csv line 4: unexpected end of data"),
         (MOVIES_CSV.encode() + b"30,Am\xe9lie (2001),Romance\n", r"movies\.csv line 4: not utf-8"),
         ("id,title,genres\n", r"movies\.csv line 1: the header is movieId,title,genres, not 'id,title,genres'"),

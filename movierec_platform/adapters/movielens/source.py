@@ -6,6 +6,7 @@ checked against the size that the server tells, and against the MD5 that GroupLe
 with the address is a UsageError; a server that fails, or stops halfway, is SourceUnavailable.
 """
 
+import codecs
 import hashlib
 import ipaddress
 import re
@@ -94,7 +95,7 @@ def _fetch_http(url: SplitResult, file: BinaryIO, _: Settings, log: Log) -> str 
                 return None
             _refuse_unless_ok(beside, answer)
             with _network(beside):
-                return next(answer.iter_content(_MAX_CHECKSUM_BYTES), b"").decode("latin-1")
+                return _text(next(answer.iter_content(_MAX_CHECKSUM_BYTES), b""))
 
 
 def _answer(session: requests.Session, url: SplitResult) -> requests.Response:
@@ -156,9 +157,7 @@ def _fetch_s3(url: SplitResult, file: BinaryIO, settings: Settings, log: Log) ->
         _copy(_shown(url), chunks, file, found["ContentLength"], log)
     try:
         with _s3(url):
-            return (
-                client.get_object(Bucket=bucket, Key=f"{key}.md5")["Body"].read(_MAX_CHECKSUM_BYTES).decode("latin-1")
-            )
+            return _text(client.get_object(Bucket=bucket, Key=f"{key}.md5")["Body"].read(_MAX_CHECKSUM_BYTES))
     except NotFound:
         return None
 
@@ -199,6 +198,10 @@ def _check(name: str, file: BinaryIO, published: str | None, log: Log) -> None:
     if seen.hexdigest() != wanted:
         raise UsageError(f"{name} has the MD5 {seen.hexdigest()}, but {wanted} is published: download it again")
     log(f"{name}: its MD5 is the published one, {wanted}")
+
+
+def _text(checksum_file: bytes) -> str:
+    return checksum_file.removeprefix(codecs.BOM_UTF8).decode("latin-1")
 
 
 def _number(text: str) -> int | None:
