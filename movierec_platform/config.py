@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     )
     api_key: SecretStr | None = Field(None, description="key that this machine's commands send to the API")
     allowed_hosts: str = Field(
-        "", description="more names, with commas, by which requests may call an API that needs no keys"
+        "",
+        description="more names, with commas, by which requests may call Dagster's page, and API and exporter "
+        "where they need no keys",
     )
     cors_origins: str = Field(
         "", description="sites, with commas, whose pages may use the API, such as https://app.example; empty: none"

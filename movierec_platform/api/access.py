@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 from flask import Flask, g, request
 
-from movierec_platform.api.browsers import is_of_this_site
 from movierec_platform.api.errors import Problem
 from movierec_platform.api.limits import RateLimits, client
 from movierec_platform.api.observed import tell
+from movierec_platform.domain.browsers import is_own_page
 from movierec_platform.domain.keys import Key, Scope
 from movierec_platform.services.keys import Verifier
 
@@ -79,4 +79,4 @@ def _asked_by_our_page() -> bool:
     SameSite=Strict keeps cookies from other sites' requests, but a site's other ports and subdomains are not such.
     """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "none")
-    return site in ("same-origin", "none") and (origin is None or is_of_this_site(origin))
+    return site in ("same-origin", "none") and (origin is None or is_own_page(origin, request.host))

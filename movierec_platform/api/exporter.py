@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Collection
 from functools import partial
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from movierec_platform.api.access import require_keys
+from movierec_platform.api.browsers import refuse_pages
 from movierec_platform.api.errors import answer_errors
 from movierec_platform.services.keys import Verifier
 
@@ -18,8 +20,9 @@ CLIENT_TIMEOUT_S = 10.0
 """After which a client that says nothing, or does not take its answer, is cut off."""
 
 
-def create_exporter(registry: CollectorRegistry, verifier: Verifier | None) -> Flask:
-    """The application. With a verifier /metrics needs a key with the scope `read`; to be alive needs none."""
+def create_exporter(registry: CollectorRegistry, verifier: Verifier | None, names: Collection[str]) -> Flask:
+    """The application. With a verifier /metrics needs a key with the scope `read`, and to be alive needs none; without,
+    it answers by these names alone, and no page of another site."""
     app = Flask("movierec_exporter", static_folder=None)
     metrics, health = Blueprint("metrics", __name__), Blueprint("health", __name__)
 
@@ -34,7 +37,9 @@ def create_exporter(registry: CollectorRegistry, verifier: Verifier | None) -> F
     app.register_blueprint(metrics)
     app.register_blueprint(health)
     answer_errors(app)
-    if verifier is not None:
+    if verifier is None:
+        refuse_pages(app, names)
+    else:
         require_keys(app, verifier, {"metrics": "read", "health": None})
     return app
 

@@ -22,6 +22,7 @@ from movierec_platform.adapters.log_lines import log_lines
 from movierec_platform.adapters.traces import exported_traces, trace_requests
 from movierec_platform.api.front import serve_worker
 from movierec_platform.config import Settings, is_loopback
+from movierec_platform.domain.browsers import OWN_NAMES, listed
 from movierec_platform.errors import MovierecError, Transient, UsageError
 
 if TYPE_CHECKING:  # the worker imports the application; the process that only watches it stays small
@@ -97,7 +98,8 @@ def serve_exporter(settings: Settings) -> None:
             pass
         ProcessCollector(registry=registry)
         verifier = Verifier(lambda: state().keys, settings.key_cache_s) if reached else None
-        serve_until(stop, create_exporter(registry, verifier), settings.metrics_host, settings.metrics_port)
+        names = {settings.metrics_host, *OWN_NAMES, *listed(settings.allowed_hosts)}
+        serve_until(stop, create_exporter(registry, verifier, names), settings.metrics_host, settings.metrics_port)
         collector.close()
 
 

@@ -118,7 +118,7 @@ class WebServer(_DagsterServer):
         return f"http://{self.host}:{self.port}"
 
     def command(self) -> Command:
-        arguments = [sys.executable, "-m", "dagster_webserver", "-w", str(workspace_file())]
+        arguments = [sys.executable, "-m", "movierec_platform.defs.webserver", "-w", str(workspace_file())]
         return Command([*arguments, "--host", self.host, "--port", str(self.port), *LOG_FORMAT], self.environment)
 
     def is_ready(self) -> bool:

@@ -177,6 +177,8 @@ def test_a_load_from_the_page_that_ctrl_c_ends_is_reported_with_what_failed(traf
         return requests.get(f"{page}/stats/requests", timeout=DEADLINE_S).json()["errors"]
 
     until(is_there, "Locust's page is there")
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert requests.get(f"{page}/stop", headers=headers, timeout=DEADLINE_S).status_code == 403
     requests.post(f"{page}/swarm", {"user_count": 5, "spawn_rate": 5}, timeout=DEADLINE_S).raise_for_status()
     until(fails, "a post with a key that may only read fails")
     run.send_signal(signal.SIGINT)

@@ -7,12 +7,15 @@ import json
 import os
 import shlex
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import neo4j
 import psutil
@@ -166,6 +169,102 @@ def test_stack_env_leads_a_shell_and_plain_clients_to_the_servers(up: Up) -> Non
         driver.verify_connectivity()
     for url in (f"{settings.api_url}/health/live", settings.metrics_url, f"{settings.dagster_url}/server_info"):
         assert requests.get(url, timeout=10).status_code == 200
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that a page of another site could make a browser send."""
+
+    url: str
+    method: str = "GET"
+    body: str | None = None
+    kind: str = "application/x-www-form-urlencoded"
+    own_status: int = 200
+
+    def status(self, **headers: str) -> int:
+        return self.answer(**headers).status_code
+
+    def answer(self, **headers: str) -> requests.Response:
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        kind = {"Content-Type": self.kind} if self.body else {}
+        return requests.request(self.method, self.url, data=self.body, headers={**kind, **named}, timeout=30)
+
+
+def asked_of(settings: Settings) -> list[Asked]:
+    """Of each server that speaks HTTP: its page, and what changes something or tells all."""
+    send, graphql_url = "Action=SendMessage&MessageBody=%7B%7D", f"{settings.dagster_url}/graphql"
+    event = '{"user_id": 1, "movie_id": 1, "rating": 4.0}'
+    return [
+        Asked(f"{settings.aws_endpoint_url}/{settings.bucket}"),
+        Asked(f"{settings.raw_queue_url}?{send}"),
+        Asked(settings.raw_queue_url, "POST", send),
+        Asked(f"{settings.aws_endpoint_url}/{settings.bucket}/raw/evil", "PUT", "x"),
+        Asked(f"{settings.dagster_url}/server_info"),
+        Asked(f"{graphql_url}?query=%7Bversion%7D"),
+        Asked(graphql_url, "POST", '{"query": "{ version }"}', "application/json"),
+        Asked(f"{graphql_url}?query=%7Bversion%7D", "POST", "a=b"),
+        Asked(settings.metrics_url),
+        Asked(f"{settings.api_url}/ingest", "POST", event, "text/plain", own_status=202),
+        # It wants a password of everybody, and tells no page that it may send one.
+        Asked(f"{settings.graph_http_url}/api/v1/server", own_status=401),
+        Asked(f"{settings.graph_http_url}/api/v1/command/neo4j", "POST", "{}", "text/plain", own_status=401),
+    ]
+
+
+def test_no_page_of_another_site_reaches_a_server(up: Up) -> None:
+    evil = "http://evil.example"
+    for asked in asked_of(up.settings):
+        for name in ("evil.example", f"evil.example:{urlsplit(asked.url).port}"):
+            assert asked.status(Host=name) in (400, 401, 403), asked
+        for headers in ({"Origin": evil}, {"Origin": "null"}, {"Origin": "http://["}):
+            answer = asked.answer(**headers)
+            assert answer.status_code in (400, 401, 403), (asked, headers)
+            assert "Access-Control-Allow-Origin" not in answer.headers, (asked, headers)
+        preflight = requests.options(
+            asked.url, headers={"Origin": evil, "Access-Control-Request-Method": "PUT"}, timeout=30
+        )
+        assert "Access-Control-Allow-Origin" not in preflight.headers, asked
+        # Not asked by a page, and by their own pages, they answer.
+        own = urlsplit(asked.url).netloc
+        assert asked.status() == asked.own_status, asked
+        assert asked.status(Origin=f"http://{own}", Sec_Fetch_Site="same-origin") == asked.own_status, asked
+        assert asked.status(Host=f"localhost:{urlsplit(asked.url).port}") == asked.own_status, asked
+
+
+def test_a_get_without_origin_that_a_page_of_another_site_causes_is_refused(up: Up) -> None:
+    for asked in asked_of(up.settings)[:-3]:  # those whose GET may do something, or tells all
+        for site in ("cross-site", "same-site"):
+            assert asked.status(Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image") == 403, asked
+            assert asked.status(Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="iframe") == 403, asked
+
+
+def test_a_link_leads_to_the_pages_of_dagster(up: Up) -> None:
+    follows = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    page = requests.get(f"{up.settings.dagster_url}/runs", headers=follows, timeout=30)
+    assert (page.status_code, page.headers["Content-Type"].split(";")[0]) == (200, "text/html")
+
+
+def test_dagsters_page_gets_its_updates_and_no_other_page_does(up: Up) -> None:
+    where = urlsplit(up.settings.dagster_url)
+
+    def handshake(origin: str) -> str:
+        """The first line of the answer."""
+        lines = [
+            "GET /graphql HTTP/1.1",
+            f"Host: {where.netloc}",
+            f"Origin: {origin}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Protocol: graphql-ws",
+        ]
+        with socket.create_connection((where.hostname or "", where.port or 0), timeout=30) as connection:
+            connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            return connection.makefile("rb").readline().decode()
+
+    assert " 101 " in handshake(up.settings.dagster_url)
+    assert " 403 " in handshake("http://evil.example")
 
 
 def test_no_secret_is_on_a_command_line_or_in_a_log(up: Up) -> None:

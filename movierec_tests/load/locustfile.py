@@ -21,10 +21,12 @@ from urllib.parse import urlencode
 
 import orjson
 import requests
+from flask import abort, request
 from locust import FastHttpUser, between, events, tag, task
 from locust.env import Environment
 
 from movierec_platform.config import load_settings
+from movierec_platform.domain.browsers import OWN_NAMES, listed, refusal
 from movierec_platform.domain.search import words_of
 from movierec_platform.local.client import credentials
 from movierec_platform.local.traffic import Audience, Event, Mix
@@ -54,6 +56,20 @@ def find_the_api(environment: Environment, **_: Any) -> None:
     settings = load_settings()
     environment.host = environment.host or settings.api_url
     _Client.default_headers = credentials(settings)
+
+
+@events.init.add_listener
+def refuse_other_sites(environment: Environment, **_: Any) -> None:
+    """Locust's page, where a GET stops a load, answers by its own names alone, and no page of another site."""
+    if environment.web_ui is None:
+        return
+    names = {*OWN_NAMES, *listed(load_settings().allowed_hosts)}
+
+    @environment.web_ui.app.before_request
+    def refuse() -> None:
+        headers = {name.lower(): text for name, text in request.headers.items()}
+        if why := refusal(headers, names):
+            abort(403, why)
 
 
 @events.test_start.add_listener
