@@ -20,6 +20,7 @@
     └── Transient              a dependency does not answer; the same call may work later (CLI exit 3, HTTP 503)
         ├── LandingBusy        more events wait to be landed than fit in memory
         ├── QueueUnavailable
+        ├── TopicUnavailable
         ├── ObjectStoreUnavailable
         ├── GraphUnavailable
         ├── LakeUnavailable
@@ -112,6 +113,10 @@ class LandingBusy(Transient):
 
 class QueueUnavailable(Transient):
     """SQS does not answer, or refused some entries of a batch."""
+
+
+class TopicUnavailable(Transient):
+    """SNS does not answer, or refused."""
 
 
 class ObjectStoreUnavailable(Transient):

@@ -37,6 +37,11 @@ def cloudformation_client(settings: Settings) -> "CloudFormationClient":
     return client
 
 
+def sns_client(settings: Settings) -> Any:
+    """A client of SNS, without types: those of boto3-stubs are not installed for the five calls that are made."""
+    return _client("sns", *_place(settings))
+
+
 def object_store_options(settings: Settings) -> dict[str, str]:
     """What the S3 client of deltalake needs; credentials that were not given come from the standard AWS chain."""
     secret, token = settings.aws_secret_access_key, settings.aws_session_token
@@ -75,7 +80,7 @@ def _place(settings: Settings) -> tuple[str | None, str, str | None, SecretStr |
 
 @lru_cache(maxsize=8)
 def _client(
-    service: Literal["sqs", "s3", "cloudformation"],
+    service: Literal["sqs", "s3", "sns", "cloudformation"],
     endpoint_url: str | None,
     region: str,
     access_key_id: str | None,

@@ -141,13 +141,28 @@ class Stack:
         with self._client() as client:
             if self._find(client) is None:
                 return None
-            made = {
-                one["LogicalResourceId"]: one.get("PhysicalResourceId", "")
-                for page in client.get_paginator("list_stack_resources").paginate(StackName=self.name)
-                for one in page["StackResourceSummaries"]
-                if one["ResourceStatus"] != "DELETE_COMPLETE"
-            }
+            made = self._made(client)
         return Resources(*(made.get(name, "") for name in ("Bucket", "RawQueue", "CleanQueue", "DlqQueue")))
+
+    def alarm_topic(self) -> str:
+        """ARN of the topic that is told of alarms, its own or a given one; empty if the stack does not say."""
+        with self._client() as client:
+            outputs = (self._find(client) or {}).get("Outputs", [])
+        return next((one["OutputValue"] for one in outputs if one["OutputKey"] == "AlarmTopicArn"), "")
+
+    def own_topic(self) -> str:
+        """ARN of the topic that the stack made; empty if it made none."""
+        with self._client() as client:
+            return self._made(client).get("Topic", "") if self._find(client) else ""
+
+    def _made(self, client: "CloudFormationClient") -> dict[str, str]:
+        """What the stack has, by its logical name."""
+        return {
+            one["LogicalResourceId"]: one.get("PhysicalResourceId", "")
+            for page in client.get_paginator("list_stack_resources").paginate(StackName=self.name)
+            for one in page["StackResourceSummaries"]
+            if one["ResourceStatus"] != "DELETE_COMPLETE"
+        }
 
     def _changeable(self, client: "CloudFormationClient") -> "StackTypeDef | None":
         """The stack; None if it is to be created. Raises Conflict if neither can be."""

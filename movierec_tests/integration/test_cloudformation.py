@@ -1,7 +1,7 @@
 """The template, and `movierec provision` and `destroy` on AWS: on moto's CloudFormation, in this process.
 
-What moto's stacks leave out (alarms, the policies of bucket and queues, the bucket's lifecycle, versions and public
-access block) is checked by cfn-lint, the lifecycle by comparison too.
+What moto's stacks leave out (alarms, the policies of bucket, queues and topic, the subscription, the bucket's
+lifecycle, versions and public access block) is checked by cfn-lint, the lifecycle by comparison too.
 """
 
 import json
@@ -24,7 +24,7 @@ from moto.core import set_initial_no_auth_action_count
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from movierec_platform.adapters.aws import _client, cloudformation_client, s3_client, sqs_client
+from movierec_platform.adapters.aws import _client, _place, cloudformation_client, s3_client, sns_client, sqs_client
 from movierec_platform.cli.main import app
 from movierec_platform.config import Settings, load_settings
 from movierec_platform.errors import CheckFailed, CloudFormationUnavailable, Conflict, StackFailed, UsageError
@@ -158,6 +158,7 @@ def test_each_policy_allows_what_its_process_does_and_no_more(aws: Settings) -> 
         | {f"{act} {name}" for name in QUEUES for act in ("receive", "hide", "delete", "depth")},
         "Batch": {"list", "get raw", "get lake", "put lake", "delete lake", "put dagster"},
         "Watch": {"list", "get dagster", "get lake", "depth raw", "depth clean", "depth dlq"},
+        "Alert": {"publish alarms", "encrypt alarms"},
     }
     found: dict[str, set[str]] = {name: set() for name in may}
     for name, allowed in found.items():
@@ -174,7 +175,7 @@ def test_each_policy_allows_what_its_process_does_and_no_more(aws: Settings) -> 
 
 
 def calls_of(settings: Settings) -> dict[str, Callable[[], Any]]:
-    """What processes do with the bucket and the queues, and what none of them should."""
+    """What processes do with the bucket, the queues and the topic, and what none of them should."""
     s3, sqs = s3_client(settings), sqs_client(settings)
     bucket = settings.bucket
     calls: dict[str, Callable[[], Any]] = {"list": lambda: s3.list_objects_v2(Bucket=bucket)}
@@ -191,6 +192,13 @@ def calls_of(settings: Settings) -> dict[str, Callable[[], Any]]:
         calls[f"delete {name}"] = partial(sqs.delete_message, QueueUrl=url, ReceiptHandle="none")
         calls[f"depth {name}"] = partial(sqs.get_queue_attributes, QueueUrl=url)
         calls[f"purge {name}"] = partial(sqs.purge_queue, QueueUrl=url)
+    sns, alarms = sns_client(settings), Stack(settings, "movierec").own_topic()
+    kms = _client("kms", *_place(settings))  # type: ignore[arg-type]
+    key = sns.get_topic_attributes(TopicArn=alarms)["Attributes"]["KmsMasterKeyId"]
+    calls["publish alarms"] = partial(sns.publish, TopicArn=alarms, Message="1")
+    calls["encrypt alarms"] = partial(kms.generate_data_key, KeyId=key, NumberOfBytes=32)
+    calls["subscribe alarms"] = partial(sns.subscribe, TopicArn=alarms, Protocol="email", Endpoint="no@example.org")
+    calls["end alarms' key"] = partial(kms.schedule_key_deletion, KeyId=key)
     return calls
 
 
@@ -202,6 +210,72 @@ def is_allowed(call: Callable[[], Any]) -> bool:
     except ClientError as error:
         return error.response["Error"]["Code"] not in ("AccessDenied", "403")
     return True
+
+
+def topics(settings: Settings) -> list[str]:
+    return [one["TopicArn"] for one in sns_client(settings).list_topics()["Topics"]]
+
+
+def test_the_stack_makes_a_topic_that_only_alarms_of_this_account_may_use(aws: Settings) -> None:
+    topic = "arn:aws:sns:eu-south-2:123456789012:movierec-alarms"
+    assert f"topic of alarms: {topic}\n" in run("provision").output
+    key = sns_client(aws).get_topic_attributes(TopicArn=topic)["Attributes"]["KmsMasterKeyId"]
+    policy = json.loads(boto3.client("kms", region_name="eu-south-2").get_key_policy(KeyId=key)["Policy"])
+    by_name = {one["Sid"]: one for one in policy["Statement"]}
+    from_alarms = {
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+        "ArnLike": {"aws:SourceArn": "arn:aws:cloudwatch:eu-south-2:123456789012:alarm:*"},
+    }
+    assert by_name["AlarmsOfThisAccount"]["Condition"] == from_alarms
+    template = load(str(TEMPLATE))["Resources"]
+    allowed, denied = template["TopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (allowed["Action"], allowed["Condition"].keys()) == ("sns:Publish", from_alarms.keys())
+    assert denied["Effect"] == "Deny"
+    alarms = [one["Properties"] for one in template.values() if one["Type"] == "AWS::CloudWatch::Alarm"]
+    told = [{"Fn::If": ["HasOwnTopic", {"Ref": "Topic"}, {"Ref": "AlarmTopic"}]}]
+    assert len(alarms) == 3
+    assert all(one["AlarmActions"] == one["OKActions"] == told for one in alarms)
+
+
+def test_a_given_topic_takes_the_place_of_the_stacks_own_and_is_not_deleted(aws: Settings) -> None:
+    given = sns_client(aws).create_topic(Name="night")["TopicArn"]
+    run("provision")
+    assert len(topics(aws)) == 2
+    printed = run("provision", "--alarm-topic", given).output
+    assert "delete Topic (AWS::SNS::Topic)" in printed
+    assert f"topic of alarms: {given}\n" in printed
+    assert topics(aws) == [given]
+    assert json.loads(run("provision", "--json").stdout)["alarm_topic"] == given
+    run("provision", "--alarm-topic", "")
+    own = [one for one in topics(aws) if one != given]
+    assert own == json.loads(run("destroy", "--dry-run", "--json").stdout)["deleted"][-1:]
+    run("destroy")
+    assert topics(aws) == [given]
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "protocol"), [("night@example.org", "email"), ("https://example.org/hook?a=1", "https")]
+)
+def test_who_is_to_be_told_is_subscribed_until_that_is_ended(aws: Settings, subscriber: str, protocol: str) -> None:
+    def parameters() -> dict[str, str]:
+        stack = cloudformation_client(aws).describe_stacks(StackName="movierec")["Stacks"][0]
+        return {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}
+
+    run("provision", "--alarm-to", subscriber)
+    run("provision")
+    assert (parameters()["AlarmSubscriber"], parameters()["AlarmProtocol"]) == (subscriber, protocol)
+    run("provision", "--alarm-to", "")
+    assert parameters()["AlarmSubscriber"] == ""
+    template = load(str(TEMPLATE))
+    assert template["Conditions"]["HasSubscriber"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmSubscriber"}, ""]}]}
+    assert template["Resources"]["Subscription"]["Condition"] == "HasSubscriber"
+
+
+@pytest.mark.parametrize("subscriber", ["night", "http://example.org/hook", "@example.org", "a b@example.org"])
+def test_what_sns_cannot_tell_is_refused_before_anything_is_made(aws: Settings, subscriber: str) -> None:
+    with pytest.raises(UsageError, match="give an e-mail address or an https URL"):
+        run("provision", "--alarm-to", subscriber)
+    assert Stack(aws, "movierec").resources() is None
 
 
 def test_provision_again_changes_nothing_or_what_was_asked_for(aws: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,18 @@
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from movierec_platform.adapters.aws import s3_client, sqs_client
+from movierec_platform.adapters.aws import s3_client, sns_client, sqs_client
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
 from movierec_platform.cli.main import app
@@ -45,6 +51,50 @@ def test_provision_says_what_it_makes_and_writes_where_it_is(emulator: Settings)
     open_queue(read, "raw").send(["reaches it"])
 
 
+@contextmanager
+def hook() -> Iterator[tuple[str, "Queue[dict[str, Any]]"]]:
+    """The address of a server, and what it is told."""
+    told: Queue[dict[str, Any]] = Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/alarms", told
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_subscriber_of_the_topic_is_told_once_it_has_confirmed(emulator: Settings) -> None:
+    name = emulator.bucket
+    with hook() as (address, told):
+        assert f"create topic {name}-alarms\n" in run("provision", "--name", name)
+        planned = json.loads(run("provision", "--name", name, "--alarm-to", address, "--dry-run", "--json"))
+        assert [one["what"] for one in planned["changes"]] == [f"subscription of {address} to topic {name}-alarms"]
+        made = json.loads(run("provision", "--name", name, "--alarm-to", address, "--json"))
+        sns, topic = sns_client(emulator), made["alarm_topic"]
+        asked = told.get(timeout=60)
+        assert (asked["Type"], asked["TopicArn"]) == ("SubscriptionConfirmation", topic)
+        sns.confirm_subscription(TopicArn=topic, Token=asked["Token"])
+        sns.publish(TopicArn=topic, Message="events wait")
+        assert told.get(timeout=60)["Message"] == "events wait"
+        again = json.loads(run("provision", "--name", name, "--alarm-to", address, "--json"))
+        assert (again["changes"], again["alarm_topic"]) == ([], topic)
+        assert topic in json.loads(run("destroy", "--name", name, "--json"))["deleted"]
+    assert topic not in [one["TopicArn"] for one in sns.list_topics()["Topics"]]
+
+
 def test_a_plan_names_what_differs(emulator: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     name = emulator.bucket
     run("provision", "--name", name)
@@ -80,3 +130,5 @@ def test_destroy_keeps_data_unless_told(emulator: Settings) -> None:
 def test_what_only_aws_has_is_refused_on_an_emulator(emulator: Settings) -> None:
     with pytest.raises(UsageError, match="an emulator has no alarms and no roles"):
         run("provision", "--alarm-topic", "arn:aws:sns:eu-south-2:123456789012:night")
+    with pytest.raises(UsageError, match="'night' of alarms: give an e-mail address or a URL"):
+        run("provision", "--alarm-to", "night")
