@@ -145,10 +145,11 @@ class Stack:
         return Resources(*(made.get(name, "") for name in ("Bucket", "RawQueue", "CleanQueue", "DlqQueue")))
 
     def alarm_topic(self) -> str:
-        """ARN of the topic that is told of alarms, its own or a given one; empty if the stack does not say."""
+        """ARN of the topic that is told of alarms: the one that was given, or the stack's own."""
         with self._client() as client:
-            outputs = (self._find(client) or {}).get("Outputs", [])
-        return next((one["OutputValue"] for one in outputs if one["OutputKey"] == "AlarmTopicArn"), "")
+            given = (self._find(client) or {}).get("Parameters", [])
+        named = next((one["ParameterValue"] for one in given if one["ParameterKey"] == "AlarmTopic"), "")
+        return named or self.own_topic()
 
     def own_topic(self) -> str:
         """ARN of the topic that the stack made; empty if it made none."""
