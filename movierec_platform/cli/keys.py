@@ -11,6 +11,7 @@ from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
 from movierec_platform.cli.printing import day, err, moment, out, plain, print_json, print_line
 
 if TYPE_CHECKING:
+    from movierec_platform.domain.keys import Key
     from movierec_platform.services.keys import Keys, Made
 
 app = typer.Typer(no_args_is_help=True, help="API keys, for an API that others reach.")
@@ -26,10 +27,14 @@ def keys_create(
         typer.Option(help="What it is good for: ingest (POST /ingest), read, or admin (quarantine, keys); repeat it."),
     ],
     expires_days: Annotated[int | None, typer.Option(min=1, help="Days after which it ends; else never.")] = None,
+    as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Make an API key and print it, this once: only a hash of it is kept."""
-    _print_made(_keys(home).create(name, scope, expires_days))
+    """Make an API key and print it, this once: only a hash of it is kept.
+
+    --json: as `list --json`, of this key, and key, its text.
+    """
+    _print_made(_keys(home).create(name, scope, expires_days), as_json)
 
 
 @app.command("list")
@@ -58,9 +63,15 @@ def keys_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
 
 
 @app.command("revoke")
-def keys_revoke(key_id: KeyArgument, home: HomeOption = None) -> None:
-    """End an API key now; a running API looks again within MOVIEREC_KEY_CACHE_S seconds."""
+def keys_revoke(key_id: KeyArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """End an API key now; a running API looks again within MOVIEREC_KEY_CACHE_S seconds.
+
+    --json: as `list --json`, of this key.
+    """
     key = _keys(home).revoke(key_id)
+    if as_json:
+        print_json(_as_json(key))
+        return
     out.print(f"key {key.id} ({plain(key.name)}) is revoked")
 
 
@@ -68,10 +79,14 @@ def keys_revoke(key_id: KeyArgument, home: HomeOption = None) -> None:
 def keys_rotate(
     key_id: KeyArgument,
     overlap_hours: Annotated[int, typer.Option(min=0, help="Hours for which the old key holds beside it.")] = 24,
+    as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Make a key with the same name, scopes and time to live, print it, this once, and let the old one expire."""
-    _print_made(_keys(home).rotate(key_id, overlap_hours))
+    """Make a key with the same name, scopes and time to live, print it, this once, and let the old one expire.
+
+    --json: as `create --json`.
+    """
+    _print_made(_keys(home).rotate(key_id, overlap_hours), as_json)
 
 
 def _keys(home: Path | None) -> "Keys":
@@ -81,8 +96,17 @@ def _keys(home: Path | None) -> "Keys":
     return Keys(State.open(settings_of(home)).keys)
 
 
-def _print_made(made: "Made") -> None:
+def _as_json(key: "Key") -> dict[str, object]:
+    from movierec_platform.services.keys import now_ms
+
+    return asdict(key.shown(now_ms()))
+
+
+def _print_made(made: "Made", as_json: bool) -> None:
     """The key alone to standard output, so that a script can take it."""
+    if as_json:
+        print_json({**_as_json(made.key), "key": made.text})
+        return
     print_line(made.text)
     ends = f", until {moment(made.key.expires_at_ms)}" if made.key.expires_at_ms else ""
     err.print(

@@ -16,13 +16,20 @@ rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, 
 
 def replay(
     since: Annotated[str, typer.Option(help="Put back what was received since then (ISO-8601).")],
+    as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Put landed events back on the raw queue. Harmless: those that took effect already change nothing."""
+    """Put landed events back on the raw queue. Harmless: those that took effect already change nothing.
+
+    --json: since_ms, objects.
+    """
     from movierec_platform.services.replay import replay as put_back
 
     since_ms = epoch_ms(since)
     count = put_back(settings_of(home), since_ms)
+    if as_json:
+        print_json({"since_ms": since_ms, "objects": count})
+        return
     out.print(f"{count} objects received since {moment(since_ms)} are on the raw queue again")
 
 

@@ -1,6 +1,7 @@
 """`movierec similarity`: list and show the versions of the movie similarity, publish one, go back to one."""
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,18 +78,22 @@ def similarity_publish(
         str | None,
         typer.Option("--waive", metavar="REASON", help="Why it goes out although the gate blocks it; is kept."),
     ] = None,
+    as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Give readers this version, if the gate passes it; exit 1 and the gate's reason if it does not.
 
     The kept verdict counts, if it was reached beside the version that readers have now; else it is judged again.
+
+    --json: version, previous (or null), edges, unchanged (readers had it already), withheld (a newer
+    version from which somebody has gone back, or null).
     """
     from movierec_platform.local.progress import phases
     from movierec_platform.services.similarity_versions import publish_named
 
     with phases(err) as advance:
         published = publish_named(settings_of(home), version, waive, actor(), time.time_ns() // 1_000_000, advance)
-    _print_published(published)
+    _print_published(published, as_json)
 
 
 @app.command("rollback")
@@ -96,15 +101,19 @@ def similarity_rollback(
     version: Annotated[
         str | None, typer.Argument(metavar="[VERSION]", help="One that readers had; without it, the one before.")
     ] = None,
+    as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Give readers again what they had before. The nightly leaves it so until it learns another similarity."""
+    """Give readers again what they had before. The nightly leaves it so until it learns another similarity.
+
+    --json: as `publish --json`.
+    """
     from movierec_platform.local.progress import phases
     from movierec_platform.services.similarity_versions import roll_back_named
 
     with phases(err) as advance:
         published = roll_back_named(settings_of(home), version, actor(), time.time_ns() // 1_000_000, advance)
-    _print_published(published)
+    _print_published(published, as_json)
 
 
 def _print_standing(one: "Standing") -> None:
@@ -143,7 +152,10 @@ def _print_standing(one: "Standing") -> None:
         out.print(table)
 
 
-def _print_published(published: "Published") -> None:
+def _print_published(published: "Published", as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(published))
+        return
     if published.unchanged:
         out.print(f"readers have similarity {published.version} already")
         return

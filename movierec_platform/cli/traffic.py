@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from movierec_platform.cli.invocation import HomeOption, settings_of, tests_folder
+from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of, tests_folder
 from movierec_platform.cli.printing import err, out, plain, print_json
 from movierec_platform.config import Settings
 from movierec_platform.errors import CheckFailed, UsageError
@@ -45,12 +46,16 @@ def traffic(
     report: Annotated[
         Path | None, typer.Option(help="With --locust: file of its HTML report; by default one under the home.")
     ] = None,
+    as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Post synthetic but lifelike events, and print as JSON what was posted by kind.
 
     --locust runs movierec_tests/load/locustfile.py: viewers and feeds whose every answer is checked. It prints what
     each endpoint did and writes Locust's report; exit 1 when a request failed (being told to wait is no failure).
+
+    --json with --locust: endpoints (name, requests, failures, requests_per_s, p50_ms, p95_ms, p99_ms; the last is all
+    together), failed, report (its file). What was posted is JSON with and without it.
     """
     _refuse_given(context, OF_POSTING if locust else OF_LOCUST, locust)
     settings = settings_of(home)
@@ -58,7 +63,7 @@ def traffic(
         from movierec_platform.local.locust import Load
 
         name = f"load-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.html"
-        _load(settings, Load(users, spawn_rate, duration), report or settings.home / "reports" / name, ui)
+        _load(settings, Load(users, spawn_rate, duration), report or settings.home / "reports" / name, ui, as_json)
         return
     from movierec_platform.local.client import credentials
     from movierec_platform.local.progress import progress
@@ -82,7 +87,7 @@ def _refuse_given(context: typer.Context, names: Iterable[str], locust: bool) ->
         raise UsageError(f"{options} can only be given {without} --locust: {other}, or leave {options} away")
 
 
-def _load(settings: Settings, load: "Load", report: Path, ui: bool) -> None:
+def _load(settings: Settings, load: "Load", report: Path, ui: bool, as_json: bool) -> None:
     from movierec_platform.local.locust import require_locust_and_api, run_load
     from movierec_platform.local.ports import LOOPBACK, Ports
     from movierec_platform.local.progress import progress
@@ -92,7 +97,9 @@ def _load(settings: Settings, load: "Load", report: Path, ui: bool) -> None:
     if ui:
         port = Ports().take(settings.locust_port)
         moved = f" (port {settings.locust_port} was busy)" if settings.locust_port not in (0, port) else ""
-        out.print(f"Locust's page: http://{LOOPBACK}:{port}{moved}; Ctrl-C ends it and writes the report")
+        (err if as_json else out).print(
+            f"Locust's page: http://{LOOPBACK}:{port}{moved}; Ctrl-C ends it and writes the report"
+        )
         measured = run_load(settings, locustfile, load, report, port)
     else:
         with progress(err, f"seconds of load on {settings.api_url}", load.duration_s) as advance:
@@ -102,16 +109,20 @@ def _load(settings: Settings, load: "Load", report: Path, ui: bool) -> None:
                     advance(seconds)
 
             measured = run_load(settings, locustfile, load, report, on_progress=on_progress)
-    if measured.endpoints:
-        _print_measured(measured)
+    if as_json:
+        endpoints = [asdict(one) for one in measured.endpoints]
+        print_json({"endpoints": endpoints, "failed": measured.failed, "report": str(report)})
     else:
-        out.print("no request was made")
-    out.print(f"report: {report}")
+        _print_measured(measured)
+        out.print(f"report: {report}")
     if measured.failed:
         raise CheckFailed(_what_failed(measured))
 
 
 def _print_measured(measured: "Measured") -> None:
+    if not measured.endpoints:
+        out.print("no request was made")
+        return
     table = Table("endpoint")
     for name in ("requests", "requests/s", "p50 ms", "p95 ms", "p99 ms", "failures"):
         table.add_column(name, justify="right")

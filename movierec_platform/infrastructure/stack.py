@@ -147,7 +147,8 @@ class Stack:
     def alarm_topic(self) -> str:
         """ARN of the topic that is told of alarms: the one that was given, or the stack's own."""
         with self._client() as client:
-            given = (self._find(client) or {}).get("Parameters", [])
+            found = self._find(client)
+            given = found.get("Parameters", []) if found else []
         named = next((one["ParameterValue"] for one in given if one["ParameterKey"] == "AlarmTopic"), "")
         return named or self.own_topic()
 

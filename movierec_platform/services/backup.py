@@ -69,6 +69,17 @@ class Manifest:
     def of(self, store: Store) -> list[Kept]:
         return [one for one in self.files if one.store == store]
 
+    def as_json(self) -> dict[str, str | int]:
+        """What it is of, and how many files and bytes it has; not the list of them."""
+        return {
+            "release": self.release,
+            "made_at_ms": self.made_at_ms,
+            "bucket": self.bucket,
+            "objects": len(self.of("objects")),
+            "files": len(self.files),
+            "bytes": sum(one.bytes for one in self.files),
+        }
+
     def summary(self) -> str:
         """How many of what."""
         size = sum(one.bytes for one in self.files)

@@ -306,3 +306,19 @@ def test_the_command_line_prints_a_key_alone_and_lists_it_without_its_secret(tmp
     assert key_id in table
     assert made.stdout[17:30] not in table
     assert isinstance(movierec("revoke", "nobody").exception, NotFound)
+
+
+def test_the_command_line_prints_a_new_key_with_what_is_known_of_it_as_json(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOVIEREC_STATE_URL", "")
+
+    def movierec(*words: str) -> dict[str, Any]:
+        return json.loads(CliRunner().invoke(app, ["keys", *words, "--json", "--home", str(tmp_path)]).stdout)
+
+    made = movierec("create", "shop", "--scope", "read")
+    assert made.keys() == {field.name for field in fields(ShownKey)} | {"key"}
+    assert (parted(made["key"])[0], made["scopes"], made["standing"]) == (made["id"], ["read"], "active")
+    rotated = movierec("rotate", made["id"])
+    assert rotated["id"] == parted(rotated["key"])[0] != made["id"]
+    revoked = movierec("revoke", rotated["id"])
+    assert revoked == {name: revoked[name] for name in made.keys() - {"key"}}
+    assert (revoked["id"], revoked["standing"]) == (rotated["id"], "revoked")

@@ -248,6 +248,9 @@ def test_the_commands(world: World) -> None:
     status, said = world.movierec("publish", good[-8:])
     assert (status, said) == (0, f"readers have similarity {good}, {world.edges(good)} edges\n")
     assert world.movierec("publish", good) == (0, f"readers have similarity {good} already\n")
+    as_json = json.loads(world.movierec("publish", good, "--json")[1])
+    served = {"version": good, "previous": None, "edges": world.edges(good), "unchanged": True, "withheld": None}
+    assert as_json == served
     status, said = world.movierec("publish", worse)
     assert status == 1
     assert "is blocked by the gate: not_worse_than_published: its parameters reach NDCG@10" in said
@@ -271,7 +274,7 @@ def test_the_commands(world: World) -> None:
         *[True] * 3,
     )
 
-    assert world.movierec("rollback")[0] == 0
+    assert json.loads(world.movierec("rollback", "--json")[1])["unchanged"] is False
     assert world.movierec("rollback", worse)[0] == 0
     for arguments, said in (
         (("show", "nine"), "no versions of the similarity have nine in their name"),

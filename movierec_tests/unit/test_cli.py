@@ -32,6 +32,16 @@ def test_every_command_and_option_is_explained_and_stands_in_the_readme(words: s
     assert f"`{words}" in README or f"movierec {words}" in README
 
 
+WITHOUT_JSON = {"up", "demo", "load", "nightly", "test", "serve api", "serve metrics"}
+"""They run servers, jobs or programs, and answer nothing that a program would read."""
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[words for words, _ in COMMANDS])
+def test_what_a_command_answers_it_answers_as_json_too(words: str, command: click.Command) -> None:
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert words in WITHOUT_JSON or "--json" in options
+
+
 def test_help_and_version_work_without_any_settings() -> None:
     assert "Recommend movies to a user." in CliRunner().invoke(app, ["--help"]).output
     assert CliRunner().invoke(app, ["--version"]).output == "0.1.0\n"
