@@ -25,6 +25,7 @@ from movierec_platform.domain.events import (
     identified,
     ranked,
 )
+from movierec_platform.domain.producers import envelope_name
 
 AHEAD_MS = 24 * 60 * 60 * 1000
 """What claims a time further after its receipt is refused; see RANK_AHEAD_MS for how it ranks below that."""
@@ -105,7 +106,7 @@ def judge(raw: Any, received_at_ms: int) -> Event | Rejected:
     try:
         submitted = _Submitted.model_validate(raw)
     except InvalidEvent as error:
-        return _rejection(error)
+        return _rejection(error, raw)
     return _accepted(submitted, received_at_ms)
 
 
@@ -158,13 +159,14 @@ def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
     return ranked(identified(event), received_at_ms)  # the id is of what was posted: a retry gets the same one
 
 
-def _rejection(invalid: InvalidEvent) -> Rejected:
-    """The first error in the order of the model's fields."""
+def _rejection(invalid: InvalidEvent, raw: dict[str, Any]) -> Rejected:
+    """The first error in the order of the model's fields; of an envelope around an event, that it is one."""
     error = invalid.errors(include_url=False, include_context=False)[0]
     field = str(error["loc"][0]) if error["loc"] else None
     code = error["type"] if error["type"] in REASON_CODES else _REASON_OF_ERROR.get(error["type"], "wrong_type")
     if code == "missing_field":
-        return Rejected(code, field, f"{field} is required")
+        envelope = envelope_name(raw)
+        return Rejected(code, field, f"{field} is required{f'; this is {envelope}' if envelope else ''}")
     return Rejected(code, field, f"{field}: {error['msg']}; got {_shown(error['input'])}")
 
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.adapters.queues import Message, Queues
@@ -28,6 +29,7 @@ from movierec_platform.domain.envelope import (
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import GATE, CounterKey, observe
 from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge_all, parse_json
+from movierec_platform.domain.producers import MOST_WRAPS, carried_by
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +82,23 @@ class Gate:
         value = parse_json(message.body)
         if isinstance(value, Rejected):
             value = _NotJson(message.body, value)
+        value = _opened(value)
         events = value if isinstance(value, list) else [value]
         key = raw_key(message.sent_at_ms, message.message_id)
         encoded = [encode(event.body if isinstance(event, _NotJson) else event) for event in events]
         self.objects.put(key, raw_object(encoded, message.sent_at_ms, source="queue"))
         return Envelope(key, message.sent_at_ms, events, range(len(events)))
+
+
+def _opened(value: Any) -> Any:
+    """What SNS and EventBridge, one in the other perhaps, have put their envelope around; anything else as it is."""
+    for _ in range(MOST_WRAPS):
+        carried = carried_by(value)
+        carried = parse_json(carried) if isinstance(carried, str) else carried
+        if carried is None or isinstance(carried, Rejected):
+            break
+        value = carried
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,37 @@ def test_a_quarantined_event_is_kept_as_posted_with_the_line_it_was_landed_on(pl
         )
 
 
+def test_what_sns_and_eventbridge_carry_is_landed_without_their_envelopes(platform: Platform) -> None:
+    def sns(message: str) -> dict[str, Any]:
+        fields = {
+            "MessageId": "m",
+            "TopicArn": "arn:aws:sns:eu-west-1:1:rated",
+            "Timestamp": "2026-05-01T12:00:00.000Z",
+        }
+        return {"Type": "Notification", **fields, "Message": message, "MessageAttributes": {}}
+
+    def bus(detail: Any) -> dict[str, Any]:
+        fields = {"version": "0", "id": "i", "account": "1", "time": "2026-05-01T12:00:00Z", "region": "eu-west-1"}
+        return {**fields, "detail-type": "Rated", "source": "shop.app", "resources": [], "detail": detail}
+
+    rated = [{**GOOD, "event_id": f"e{user}", "user_id": user} for user in range(1, 5)]
+    refused = sns("no JSON")
+    opened = [sns(json.dumps(rated[0])), bus(rated[1]), sns(json.dumps(bus(rated[2]))), sns(json.dumps(rated[3:]))]
+    platform.queues.raw.send([json.dumps(one) for one in [*opened, refused]])
+    platform.run_through()
+    pairs = platform.pairs()
+    assert {user for user, _ in pairs} == {1, 2, 3, 4}
+    [row] = platform.rows()
+    assert json.loads(row.body) == refused
+    assert "this is an SNS notification" in row.detail
+    objects = open_objects(platform.settings)
+    landed = [event for key in objects.keys("raw/") for event, _ in raw_events(objects.get(key))]
+    assert sorted(map(json.dumps, landed)) == sorted(map(json.dumps, [*rated, refused]))
+    replay(platform.settings, since_ms=0)
+    platform.run_through()
+    assert platform.pairs() == pairs
+
+
 def test_replaying_everything_changes_nothing(platform: Platform) -> None:
     platform.lander.land(MIXED)
     platform.run_through()
