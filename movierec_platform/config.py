@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     max_request_events: int = Field(5_000, ge=1, description="events in one POST /ingest, at most")
     max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="bytes in one POST /ingest, decompressed")
     request_timeout_s: float = Field(
-        60.0, gt=0, description="seconds after which a client that does not finish its request is cut off"
+        60.0, gt=0, description="seconds that a client may take to send the body of a request"
     )
     landing_pending_events: int = Field(50_000, ge=1, description="events waiting to be landed before the API says 503")
     landing_pending_bytes: int = Field(

@@ -28,6 +28,7 @@ from movierec_platform.config import Settings
 from movierec_platform.domain.envelope import RAW_PREFIX
 from movierec_platform.domain.event_checks import EventPolicy, Landed, event_findings, figures_of, findings_of_days
 from movierec_platform.domain.findings import Finding
+from movierec_platform.domain.gate import REASON_CODES
 from movierec_platform.domain.landed import Judged, NotLanded, in_order, judge_lines
 from movierec_platform.domain.tables import COMPACTIONS, EVENTS
 from movierec_platform.errors import PromotionRefused, UsageError
@@ -74,8 +75,8 @@ class DayReport:
     findings: Sequence[Finding]
 
     def as_metadata(self) -> dict[str, int]:
-        """The figures by name, as an asset's materialisation shows them."""
-        reasons = {f"rejected/{reason}": count for reason, count in self.rejected.items()}
+        """The figures by name, as an asset's materialisation shows them; 0 too, so that each can be plotted."""
+        reasons = {f"rejected/{reason}": self.rejected.get(reason, 0) for reason in sorted(REASON_CODES)}
         counted = {name: getattr(self, name) for name in ("objects", "bytes", "landed", "duplicates")}
         return {"dagster/partition_row_count": self.accepted, **counted, **reasons}
 

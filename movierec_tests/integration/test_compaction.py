@@ -353,6 +353,7 @@ def test_a_range_in_one_run_gives_what_day_by_day_runs_give(platform: Compaction
     assert counts == {day: ledger[day]["accepted"] for day in days}
     assert counts["2026-03-04"] == 0
     assert metadata["2026-03-04"]["rejected/rating_out_of_range"].value == ledger["2026-03-04"]["landed"] == 24
+    assert {shown["rejected/wrong_type"].value for shown in metadata.values()} == {0}
     assert {one.check_name for one in result.get_asset_check_evaluations()} == set(CHECKS)
 
 

@@ -487,3 +487,10 @@ def test_a_degraded_similarity_is_blocked_in_dagster_and_the_old_one_keeps_servi
     assert (better.pointer, worse.pointer, worse.held) == ("published", None, True)
     assert worse.evaluated is not None
     assert (worse.evaluated.passed, worse.evaluated.reason) == (False, check.description)
+    plotted = {name: shown.value for name, shown in labels.items() if name.startswith(("ndcg/", "coverage/"))}
+    assert plotted == {
+        f"{metric}/{model}": figures[metric]["value"]
+        for model, figures in worse.evaluated.models.items()
+        for metric in ("ndcg", "coverage")
+    }
+    assert len(plotted) >= 8

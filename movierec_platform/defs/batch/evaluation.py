@@ -10,7 +10,10 @@ from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.errors import CheckFailed
 from movierec_platform.services.footprint import peak_memory_bytes
 from movierec_platform.services.publish import drop_old_versions, publishing
-from movierec_platform.services.versions import evaluations, learned_of
+from movierec_platform.services.versions import Evaluated, evaluations, learned_of
+
+PLOTTED = ("ndcg", "coverage")
+"""Metrics, by their names in `metrics.LABELS`."""
 
 
 @dg.asset(
@@ -60,6 +63,7 @@ def similarity_evaluation(
             "test_users": judged.users,
             "split": judged.protocol["split"],
             "verdict": judged.reason,
+            **_scalars(judged),
             "dropped": ", ".join(dropped) or "none",
             "metrics": dg.MetadataValue.md(metrics_table(judged)),
             **{name: dg.MetadataValue.md(image) for name, image in plots(tested, history).items()},
@@ -75,3 +79,13 @@ def similarity_evaluation(
     )
     if not judged.passed:
         raise CheckFailed(f"similarity {judged.version} is blocked by the gate, and not published: {judged.reason}")
+
+
+def _scalars(judged: Evaluated) -> dict[str, float]:
+    """Figures that Dagster plots over the versions: each of PLOTTED by model."""
+    return {
+        f"{metric}/{model}": figures[metric]["value"]
+        for metric in PLOTTED
+        for model, figures in judged.models.items()
+        if metric in figures
+    }

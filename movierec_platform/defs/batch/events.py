@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 from pydantic import Field
 
-from movierec_platform.defs.batch.checks import check_results
+from movierec_platform.defs.batch.checks import check_results, check_specs
 from movierec_platform.defs.batch.resources import LakeResource, ObjectStoreResource
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.event_checks import CHECKS, EventPolicy, findings_of_days
@@ -31,7 +31,7 @@ class EventsConfig(dg.Config):
     kinds={"delta", "s3"},
     partitions_def=days,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    check_specs=[dg.AssetCheckSpec(name, asset="events", blocking=blocking) for name, blocking in CHECKS.items()],
+    check_specs=check_specs("events", CHECKS),
 )
 def events(
     context: dg.AssetExecutionContext,

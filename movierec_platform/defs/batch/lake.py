@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import dagster as dg
 from pydantic import Field
 
-from movierec_platform.defs.batch.checks import check_results
+from movierec_platform.defs.batch.checks import check_results, check_specs
 from movierec_platform.defs.batch.resources import LakeResource, ObjectStoreResource
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.interaction_checks import CHECKS
@@ -24,7 +24,7 @@ class FoldConfig(dg.Config):
 
 @dg.asset(
     deps=["movies", "ratings", "events"],
-    check_specs=[dg.AssetCheckSpec(name, asset="interactions", blocking=True) for name in CHECKS],
+    check_specs=check_specs("interactions", dict.fromkeys(CHECKS, True)),
     group_name="lake",
     kinds={"delta"},
 )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 import dagster as dg
 from pydantic import Field
 
-from movierec_platform.defs.batch.checks import check_results
+from movierec_platform.defs.batch.checks import check_results, check_specs
 from movierec_platform.defs.batch.resources import LakeResource
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.findings import Finding
@@ -43,9 +43,7 @@ class MovieLensConfig(dg.Config):
             kinds={"delta"},
         ),
     ],
-    check_specs=[
-        dg.AssetCheckSpec(name, asset=asset, blocking=True) for asset, names in CHECKS.items() for name in names
-    ],
+    check_specs=[spec for asset, names in CHECKS.items() for spec in check_specs(asset, dict.fromkeys(names, True))],
 )
 def movielens(
     context: dg.AssetExecutionContext, config: MovieLensConfig, settings: SettingsResource, lake: LakeResource
