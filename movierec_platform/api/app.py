@@ -97,7 +97,7 @@ class Services:
             snapshots=snapshots,
             histories=histories,
             recommender=Recommender(snapshots, histories, settings.query_weight_power),
-            movies=Movies(snapshots),
+            movies=Movies(snapshots, graph.known_movies),
             lander=Lander(settings),
             questioner=Questioner(
                 {"graph": graph.ping, "queue": queue.depth, "objects": objects.ping, "snapshot": snapshots.current}
@@ -129,7 +129,7 @@ def create_app(settings: Settings) -> OpenAPI:
     app.url_map.merge_slashes = False  # a path with // is not found, rather than redirected in HTML
     app.extensions["movierec"] = services
     resources = (
-        ingest.blueprint(settings, services.lander, metrics.landed),
+        ingest.blueprint(settings, services.lander, services.movies.unknown, metrics.landed),
         recommendations.blueprint(services.recommender),
         movies.blueprint(services.movies),
         quarantine.blueprint(services.redrive),

@@ -57,6 +57,11 @@ class Rejected:
     field: str | None
     detail: str
 
+    @classmethod
+    def unknown_movie(cls, movie_id: int) -> "Rejected":
+        """Of an event whose movie the graph lacks."""
+        return cls("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
+
 
 def _half_steps(rating: float) -> float:
     if not 0.5 <= rating <= 5.0:  # also false for NaN

@@ -133,7 +133,7 @@ def _unknown_movies(lost: Sequence[_Incoming]) -> list[Rejections]:
     refused: dict[tuple[str, int, Carried], list[Refused]] = {}
     for one in lost:
         movie_id = one.event.movie_id
-        rejection = Rejected("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
+        rejection = Rejected.unknown_movie(movie_id)
         body = one.event.to_json().decode()
         origin = (one.origin.raw_key, one.origin.received_at_ms, one.origin.carried)
         refused.setdefault(origin, []).append(Refused(one.line, rejection, body))
