@@ -293,10 +293,13 @@ def is_this_machine(host: str) -> bool:
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     """The settings that hold here: overrides (by field name), environment, stack.env, .env, defaults.
 
-    Raises pydantic's ValidationError, which names the variable and what is allowed.
+    Raises pydantic's ValidationError, which names the variable and what is allowed, and UsageError for a home that is
+    a file.
     """
     given = dict(overrides or {})
     home = Path(given.get("home") or os.environ.get("MOVIEREC_HOME") or DEFAULT_HOME)
+    if home.exists() and not home.is_dir():
+        raise UsageError(f"{home} is not a folder: MOVIEREC_HOME and --home name the folder of the stack's state")
     files = tuple(path for path in (Path(".env"), home / STACK_ENV) if path.is_file())
     given = {**_aws_of_stack(home / STACK_ENV, given), **given, "home": home}
     return Settings(_env_file=files, _env_file_encoding="utf-8-sig", **given)
@@ -348,7 +351,7 @@ def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
 
     Raises UsageError for a value that the two would read differently.
     """
-    _write_lines(path, [f"{name}={_quoted(name, text)}" for name, text in variables.items()])
+    _write_lines(path, [f"{name}={quoted(name, text)}" for name, text in variables.items()])
 
 
 def merge_env_file(path: Path, variables: Mapping[str, str], force: bool = False) -> None:
@@ -365,7 +368,7 @@ def merge_env_file(path: Path, variables: Mapping[str, str], force: bool = False
             f"{path} has other values of {', '.join(differing)} and was left as it is: --force replaces them, "
             "--env-file writes to another file"
         )
-    left = {name: f"{name}={_quoted(name, text)}" for name, text in variables.items()}
+    left = {name: f"{name}={quoted(name, text)}" for name, text in variables.items()}
     merged = []
     for line in lines:
         name = line.removeprefix("export ").partition("=")[0].strip()
@@ -384,11 +387,13 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
         raise
 
 
-def _quoted(name: str, text: str) -> str:
+def quoted(name: str, text: str) -> str:
+    """The value of this variable as an env file has it. Raises UsageError if sh and dotenv would read two."""
     if not set(text) & set("'\\\n") and "${" not in text:
         return f"'{text}'"
-    if not set(text) & set('"\\$`\n'):
-        return f'"{text}"'
+    if not set(text) & set("$`\n"):
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
     raise UsageError(
-        f"{name} has a quote, backslash, line end or ${{ in it that an env file cannot hold: choose another value"
+        f"{name} has a line end, or a quote or backslash with a $ or `, which no env file can hold: choose another value"
     )

@@ -24,6 +24,8 @@ def graphql(url: str, query: str, variables: Mapping[str, Any] | None = None) ->
         body = response.json()
     except requests.RequestException as error:
         raise DagsterUnavailable(f"Dagster's webserver at {url} does not answer ({error}); is the stack up?") from error
+    if not isinstance(body, dict):
+        raise DagsterUnavailable(f"what answers at {url} is not Dagster's webserver: is DAGSTER_URL right?")
     if body.get("data") is None:
         raise DagsterUnavailable(f"Dagster's webserver at {url} refused the request: {body.get('errors', body)}")
     data: dict[str, Any] = body["data"]

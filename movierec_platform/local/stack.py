@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from movierec_platform.adapters.disk import MIB, free_bytes
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
-from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
+from movierec_platform.config import STACK_ENV, Settings, inherited_environment, quoted, variables_of, write_env_file
 from movierec_platform.errors import Conflict, MovierecError, ServerFailed, Transient
 from movierec_platform.infrastructure.env_file import ADDRESSES, EMULATOR_CREDENTIALS
 from movierec_platform.infrastructure.provision import provision
@@ -105,6 +105,7 @@ class Stack:
         if not self.settings.dagster_database_url:
             refuse_unless_storable(self.settings.home)
         _require_room(self.settings)
+        quoted("MOVIEREC_HOME", str(self.settings.home))  # or it would fail at the end, when all runs
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = HomeLock(self.settings.home)
         try:

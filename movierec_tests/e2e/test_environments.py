@@ -44,12 +44,14 @@ def terminal(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Iterato
     user = tmp_path_factory.mktemp("user")
     everything = {name: text for kind in KINDS for name, text in hostile_environment(kind, user).items()}
     terminal = Terminal(tmp_path_factory.mktemp("environments") / HOME, **everything)
-    terminal.start()
-    terminal.movierec("load", str(archive))
-    terminal.movierec("nightly")
-    yield terminal
-    if terminal.up is not None and terminal.up.poll() is None:
-        terminal.stop()
+    try:
+        terminal.start()
+        terminal.movierec("load", str(archive))
+        terminal.movierec("nightly")
+        yield terminal
+    finally:
+        if terminal.up is not None and terminal.up.poll() is None:
+            terminal.stop()
 
 
 @pytest.mark.parametrize("kind", KINDS)
