@@ -395,5 +395,5 @@ def quoted(name: str, text: str) -> str:
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
     raise UsageError(
-        f"{name} has a line end, or a quote or backslash with a $ or `, which no env file can hold: choose another value"
+        f"{name} has a line end, or a quote or backslash with a $ or `, which no env file can hold: choose another"
     )
