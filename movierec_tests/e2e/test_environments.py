@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from movierec_platform.config import inherited_environment
 from movierec_tests.archives import two_tastes
 from movierec_tests.hostile import KINDS, hostile_environment
 from movierec_tests.terminal import COMMAND_WITHIN_S, Terminal
@@ -21,7 +22,7 @@ RUN_ALL = """
 import json, sys
 from movierec_platform.cli.main import main
 
-for number, arguments in enumerate(json.load(sys.stdin)):
+for arguments in json.load(sys.stdin):
     sys.argv = ["movierec", *arguments]
     status = 0
     try:
@@ -65,7 +66,7 @@ def test_every_command_reaches_the_stack(kind: str, terminal: Terminal, archive:
         ["repair", "--dry-run"],
         ["replay", "--since", since],
         ["similarity", "list"],
-        ["similarity", "show", "slim"],
+        ["similarity", "show", "20"],
         ["evaluate", "--split", "random", "--users", "20"],
         ["rebuild", "graph", "--files", str(tmp_path / "files")],
         ["backup", str(tmp_path / "backup")],
@@ -75,7 +76,8 @@ def test_every_command_reaches_the_stack(kind: str, terminal: Terminal, archive:
         ["quarantine", "redrive", "--all"],
         ["keys", "list"],
     ]
-    environment = {**terminal.environment, "HOME": str(tmp_path), **hostile_environment(kind, tmp_path / "user")}
+    own = {"MOVIEREC_HOME": str(terminal.home), "COLUMNS": "200", "HOME": str(tmp_path)}
+    environment = {**inherited_environment(), **own, **hostile_environment(kind, tmp_path / "user")}
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL],
         input=json.dumps(commands),
