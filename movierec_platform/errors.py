@@ -17,6 +17,7 @@
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
     │   ├── LeaseHeld          another process holds the lease
     │   └── LeaseLost          the lease is not this process's any more: it must not go on
+    ├── Interrupted            by Ctrl-C, while what was begun goes on elsewhere     (CLI exit 130)
     └── Transient              a dependency does not answer; the same call may work later (CLI exit 3, HTTP 503)
         ├── LandingBusy        more events wait to be landed than fit in memory
         ├── QueueUnavailable
@@ -100,6 +101,10 @@ class LeaseHeld(Terminal):
 
 class LeaseLost(Terminal):
     """The lease is not this process's any more: it must not go on."""
+
+
+class Interrupted(MovierecError):
+    """Ctrl-C ended the waiting, and not what is waited for: the text says what goes on, and where."""
 
 
 class Transient(MovierecError):

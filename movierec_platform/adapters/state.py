@@ -225,7 +225,9 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StateUnavailable(f"the state database does not answer: {error}") from error
+        # Without the statement and the web address that SQLAlchemy adds.
+        cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise StateUnavailable(f"the state database does not answer: {cause}") from error
 
 
 def _worked_until(stage: str) -> str:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, settings_of
-from movierec_platform.cli.printing import err, out
+from movierec_platform.cli.printing import err, out, show
 from movierec_platform.config import Settings
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _launch(
 
     with run_progress(err) as on_progress:
         result = launch_and_wait(settings, job_name, run_config, on_progress, tags=tags)
-    out.print(_run_table(job_name, result, settings.dagster_url))
+    show(_run_table(job_name, result, settings.dagster_url))
     return result
 
 

@@ -4,10 +4,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import counted, err, out, plain, print_json
+from movierec_platform.cli.printing import counted, err, out, plain, print_json, show
 from movierec_platform.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -90,12 +90,14 @@ def _print_parity(parity: "Parity") -> None:
             f"in {parity.behind_pairs} of them the graph is only behind; {parity.pending} messages were under way: "
             "--wait tells whether they catch up"
         )
-    table = Table("user", "movie", "", "lake", "graph")
+    if len(parity.first_differences) < parity.differing_pairs:
+        out.print(f"the first {len(parity.first_differences)} of {parity.differing_pairs}:")
+    table = Table("user", "movie", "", Column("lake", overflow="fold"), Column("graph", overflow="fold"))
     for one in parity.first_differences:
         lake = "" if one.lake is None else _registers(one.lake)
         graph = "\n".join(f"{edge.type} {_registers(edge.state)}" for edge in one.edges)
         table.add_row(str(one.user_id), str(one.movie_id), f"{one.kind}, {one.cause}", plain(lake), plain(graph))
-    out.print(table)
+    show(table)
     if parity.wrong_pairs:
         out.print("`movierec repair` makes them as the lake says")
 

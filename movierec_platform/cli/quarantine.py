@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, actor, settings_of
-from movierec_platform.cli.printing import counted, moment, out, plain, print_json
+from movierec_platform.cli.printing import counted, err, moment, out, plain, print_json, show
 from movierec_platform.domain.moments import epoch_ms
 from movierec_platform.errors import CheckFailed
 
@@ -25,6 +25,7 @@ ReasonOption = Annotated[str | None, typer.Option(help="Only this reason code.")
 SinceOption = Annotated[str | None, typer.Option(help="Only events first received since then (ISO-8601).")]
 UserOption = Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="Only events of this user.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every event that is held.")]
+MOST_ROWS = 10_000
 SKIPPED = {
     "attempts_used_up": "whose five attempts are used up: discard them, or post new events instead",
     "cannot_travel": "too long or nested too deep to be sent: patch them first",
@@ -43,7 +44,7 @@ def quarantine_list(
     status: Annotated[
         str, typer.Option(help="held (with those whose redrive has begun), redriving, redriven, discarded or all.")
     ] = "held",
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows to print, the latest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="Rows to print, the latest first.")] = 20,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -52,6 +53,9 @@ def quarantine_list(
 
     statuses = statuses_named(status)
     page = _quarantine(home).page(_filter(reason, since, user), statuses, limit)
+    there = sum(page.by_reason.values())
+    if len(page.rows) < there:
+        err.print(f"the latest {len(page.rows)} of {there} are shown: --limit {min(there, MOST_ROWS)} shows more")
     if as_json:
         print_json([asdict(row) for row in page.rows])
         return
@@ -63,7 +67,7 @@ def quarantine_list(
         user_id = "" if row.user_id is None else str(row.user_id)
         cells = (row.id, row.status, str(row.attempts), row.reason_code, user_id, moment(row.received_at_ms))
         table.add_row(*cells, plain(row.detail))
-    out.print(table)
+    show(table)
     out.print(f"{'in all' if status == 'all' else status}: {counted(page.by_reason)}")
 
 
@@ -85,7 +89,7 @@ def quarantine_show(row_id: RowArgument, as_json: JsonOption = False, home: Home
         changed = [act.detail, act.body and f"body {act.body}", act.raw_key and f"landed as {act.raw_key}"]
         cells = (moment(act.at_ms), act.act, act.actor, str(act.attempt), act.reason_code)
         table.add_row(*cells, plain("\n".join(one for one in changed if one)))
-    out.print(table)
+    show(table)
 
 
 @app.command("patch")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, actor, settings_of
-from movierec_platform.cli.printing import err, moment, out, plain, print_json
+from movierec_platform.cli.printing import err, moment, out, plain, print_json, show
 
 if TYPE_CHECKING:
     from movierec_platform.services.publish import Published
@@ -47,7 +47,7 @@ def similarity_list(as_json: JsonOption = False, home: HomeOption = None) -> Non
             made = (at, learned.parameters["method"], f"{learned.edges:,}")
         readers = (one.pointer or "") if one.held else f"{one.pointer}, but the lake has lost it"
         table.add_row(one.version, *made, _ndcg(one.evaluated), _judgement(one), readers)
-    out.print(table)
+    show(table)
     if not standings:
         out.print("the lake holds no similarity: `movierec nightly` makes one")
 
@@ -134,13 +134,13 @@ def _print_standing(one: "Standing") -> None:
             values = [metrics.get(name, {}).get("value") for metrics in evaluated.models.values()]
             if any(value is not None for value in values):
                 table.add_row(label, *("" if value is None else f"{value:.4f}" for value in values))
-        out.print(table)
+        show(table)
     if evaluated is not None and evaluated.rules:
         table = Table("rule", "")
         table.add_column("found", overflow="fold")
         for rule in evaluated.rules:
             table.add_row(rule["check"], "passed" if rule["passed"] else "[red]failed[/red]", plain(rule["detail"]))
-        out.print(table)
+        show(table)
 
 
 def _print_published(published: "Published") -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, settings_of, tests_folder
-from movierec_platform.cli.printing import err, out, plain, print_json
+from movierec_platform.cli.printing import err, out, plain, print_json, show
 from movierec_platform.config import Settings
 from movierec_platform.errors import CheckFailed, UsageError
 
@@ -118,7 +118,7 @@ def _print_measured(measured: "Measured") -> None:
     for one in measured.endpoints:
         times = (f"{ms:,}" for ms in (one.p50_ms, one.p95_ms, one.p99_ms))
         table.add_row(plain(one.name), f"{one.requests:,}", f"{one.requests_per_s:,.1f}", *times, f"{one.failures:,}")
-    out.print(table)
+    show(table)
 
 
 def _what_failed(measured: "Measured") -> str:

@@ -10,6 +10,8 @@ from movierec_platform.local.server import Command, Server, http_status
 
 ACCESS_KEY_ID = "movierec"
 EMULATOR = "movierec_platform.local.emulator"
+REGION = "us-east-1"
+"""Whatever the environment says: each region has queues of its own, and those of an earlier start are in this one."""
 
 
 class AwsServer(Server):

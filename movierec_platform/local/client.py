@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 
+from movierec_platform.adapters.http import http_session
 from movierec_platform.config import Settings
 from movierec_platform.errors import Transient, UsageError
 
@@ -25,10 +26,13 @@ def get_recommendations(api_url: str, user_id: int, n: int, headers: Mapping[str
     """The API's answer for this user. Raises Transient when it is away or has no catalogue yet."""
     try:
         address = f"{api_url}/recommend/{user_id}"
-        answer = requests.get(address, params={"n": n}, headers=headers, timeout=TIMEOUT_S)
-        body: dict[str, Any] = answer.json()
+        with http_session(headers) as session:
+            answer = session.get(address, params={"n": n}, timeout=TIMEOUT_S)
+        body: Any = answer.json()
     except requests.RequestException as error:
         raise Transient(f"the API at {api_url} does not answer ({error}); start it with `movierec up`") from error
+    if not isinstance(body, dict):
+        raise UsageError(f"what answers at {api_url} is not the API: is MOVIEREC_API_URL right?")
     if answer.status_code >= 500:
         raise Transient(f"the API at {api_url} cannot answer now: {body.get('detail', answer.text)}")
     if answer.status_code != 200:

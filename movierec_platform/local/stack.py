@@ -18,11 +18,11 @@ from pydantic import SecretStr
 from movierec_platform.adapters.disk import MIB, free_bytes
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
-from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
+from movierec_platform.config import STACK_ENV, Settings, inherited_environment, quoted, variables_of, write_env_file
 from movierec_platform.errors import Conflict, MovierecError, ServerFailed, Transient
 from movierec_platform.infrastructure.env_file import ADDRESSES, EMULATOR_CREDENTIALS
 from movierec_platform.infrastructure.provision import provision
-from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
+from movierec_platform.local.aws import ACCESS_KEY_ID, REGION, AwsServer
 from movierec_platform.local.dagster import (
     POSTGRES_VARIABLE,
     BatchServer,
@@ -31,6 +31,7 @@ from movierec_platform.local.dagster import (
     WebServer,
     dagster_home,
     initialise_instance,
+    refuse_unless_storable,
 )
 from movierec_platform.local.graph import DATABASE, GraphServer
 from movierec_platform.local.neo4j import Neo4jServer
@@ -96,11 +97,15 @@ class Stack:
         """Every server is ready and stack.env says where; returns the settings with the real addresses.
 
         With `only_stores` these are emulator and graph, and nothing says where: a restore works on them alone.
-        Raises UsageError if this home has a running stack, Conflict if the graph that is wanted lacks what another had,
-        ServerFailed if a server does not come up, or the disk is nearly full: then none runs.
+        Raises UsageError if this home has a running stack or a path that cannot be used, Conflict if the graph that is
+        wanted lacks what another had, ServerFailed if a server does not come up, or the disk is nearly full: then none
+        runs.
         """
         begin = time.monotonic()
+        if not self.settings.dagster_database_url:
+            refuse_unless_storable(self.settings.home)
         _require_room(self.settings)
+        quoted("MOVIEREC_HOME", str(self.settings.home))  # or it would fail at the end, when all runs
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = HomeLock(self.settings.home)
         try:
@@ -292,6 +297,7 @@ class Stack:
         return settings.model_copy(
             update={
                 "aws_endpoint_url": self.aws.url,
+                "aws_region": REGION,
                 "aws_access_key_id": ACCESS_KEY_ID,
                 "aws_secret_access_key": self._aws_secret,
                 "aws_session_token": None,
@@ -403,7 +409,11 @@ def _each(*stops: Callable[[], bool]) -> list[bool]:
 
 
 def _without_proxy(environment: dict[str, str]) -> dict[str, str]:
-    """The environment in which nothing goes to this machine's own servers through a proxy."""
-    except_for = [one for one in environment.get("NO_PROXY", environment.get("no_proxy", "")).split(",") if one]
-    listed = ",".join([*except_for, LOOPBACK, "localhost"])
-    return {**environment, "NO_PROXY": listed, "no_proxy": listed}
+    """The environment in which nothing goes to this machine's own servers through a proxy.
+
+    Our clients see to that themselves; this is for Dagster's, which are gRPC's among others.
+    """
+    excepted = environment.get("no_proxy", environment.get("NO_PROXY", ""))
+    names = [one.strip() for one in excepted.split(",") if one.strip()]
+    listed = "*" if "*" in names else ",".join([*names, LOOPBACK, "localhost", "::1"])
+    return {**environment, **dict.fromkeys(("NO_PROXY", "no_proxy", "no_grpc_proxy"), listed)}

@@ -109,7 +109,8 @@ def traffic(tmp_path: Path, api_url: str) -> Iterator[Callable[..., subprocess.P
 
 def rows_of(printed: str) -> dict[str, list[int]]:
     """The printed table's whole numbers by endpoint: requests, p50, p95 and p99 in ms, failures."""
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+    table = printed.partition("endpoint ")[2].splitlines()[1:]
+    lines = [cells for line in table if len(cells := re.split("  +", line)) == 7]
     return {name: [int(cell.replace(",", "")) for cell in (n, *rest)] for name, n, _, *rest in lines}
 
 

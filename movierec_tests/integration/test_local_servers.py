@@ -30,6 +30,7 @@ from movierec_platform.local.ports import Ports
 from movierec_platform.local.record import HomeLock, StackRecord
 from movierec_platform.local.server import Command, Server
 from movierec_platform.local.stack import Stack
+from movierec_tests.hostile import ODD_NAME
 
 
 class Script(Server):
@@ -75,7 +76,7 @@ def stubborn(tmp_path: Path) -> Iterator[Script]:
 
 
 def test_objects_and_queues_survive_a_stop_and_another_port(tmp_path: Path, settings: Settings) -> None:
-    first = AwsServer(tmp_path, 0)
+    first = AwsServer(tmp_path / ODD_NAME, 0)
     first.start()
     try:
         own = settings.model_copy(update={"aws_endpoint_url": first.url})
@@ -84,7 +85,8 @@ def test_objects_and_queues_survive_a_stop_and_another_port(tmp_path: Path, sett
         open_queue(own, "raw").send(["kept"])
     finally:
         assert first.stop()
-    second = AwsServer(tmp_path, 0)
+    assert [path.name for path in tmp_path.iterdir()] == [ODD_NAME]
+    second = AwsServer(tmp_path / ODD_NAME, 0)
     second.start()
     try:
         assert second.port != first.port
@@ -116,18 +118,19 @@ def test_objects_survive_a_kill(tmp_path: Path, settings: Settings) -> None:
 
 
 def test_the_graph_keeps_what_it_acknowledged_and_only_its_owner_gets_in(tmp_path: Path) -> None:
-    first = GraphServer(tmp_path, 0)
+    home = tmp_path / ODD_NAME
+    first = GraphServer(home, 0)
     first.start()
     try:
         with neo4j.GraphDatabase.driver(first.uri, auth=(USER, first.password)) as driver:
             driver.execute_query("CREATE (:Usuario {id: 7})", database_=DATABASE)
-        for private in ("root.pw", "java.args"):
-            assert stat.S_IMODE((tmp_path / "graph" / private).stat().st_mode) == 0o600
+        assert stat.S_IMODE((home / "graph" / "root.pw").stat().st_mode) == 0o600
         assert not any(first.password in argument for argument in psutil.Process(first.process.pid).cmdline())
         assert first.password not in first.log.read_text()
         first.process.kill()
         first.process.wait()
-        again = GraphServer(tmp_path, 0)
+        assert [path.name for path in tmp_path.iterdir()] == [ODD_NAME]
+        again = GraphServer(home, 0)
         again.start()
         try:
             with neo4j.GraphDatabase.driver(again.uri, auth=(USER, again.password)) as driver:
@@ -330,3 +333,13 @@ def test_a_message_received_as_often_as_sqs_allows_moves_to_the_dead_letter_queu
     while not (found := dlq.receive(wait_s=1)) and time.monotonic() < deadline:
         pass
     assert [message.body for message in found] == ["poison"]
+
+
+@pytest.mark.parametrize("name", ["what?", "100%41"])
+def test_a_home_whose_path_dagster_would_misread_is_refused_before_anything_is_written(
+    name: str, tmp_path: Path
+) -> None:
+    stack = Stack(load_settings({"home": tmp_path / name}))
+    with pytest.raises(UsageError, match=r"Dagster cannot keep its databases under .*without \? and %"):
+        stack.start()
+    assert list(tmp_path.iterdir()) == []

@@ -507,7 +507,10 @@ def test_the_command_line_shows_what_is_there_and_what_was_done(own: Settings, s
     state.quarantine.hold([refusal(1), refusal(2, "not_json"), refusal(3)], "drain", NOW)
     listed = movierec(own, "list").stdout
     assert "held: 3 (missing_field 2, not_json 1)" in listed
-    assert "0002 │ held   │ 0        │ not_json      │ 2    │" in listed
+    assert "0002  held    0         not_json       2     " in listed
+    some = movierec(own, "list", "--limit", "2")
+    assert "the latest 2 of 3 are shown: --limit 3 shows more" in some.stderr
+    assert "are shown" not in movierec(own, "list", "--limit", "3").stderr
     assert movierec(own, "discard", "--user", "2").stdout == "discarded: 1 (not_json 1)\n"
     twice = movierec(own, "discard", "0002", "0003").stdout
     assert twice == "discarded: 1 (missing_field 1)\nleft alone: 1 discarded already\n"

@@ -8,7 +8,6 @@ with the address is a UsageError; a server that fails, or stops halfway, is Sour
 
 import codecs
 import hashlib
-import ipaddress
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -21,8 +20,9 @@ import requests
 from botocore.exceptions import BotoCoreError, ClientError
 
 from movierec_platform.adapters.aws import s3_client
+from movierec_platform.adapters.http import http_session
 from movierec_platform.adapters.movielens import Log
-from movierec_platform.config import Settings
+from movierec_platform.config import Settings, is_loopback
 from movierec_platform.errors import NotFound, SourceUnavailable, UsageError
 
 MAX_ARCHIVE_BYTES = 4 * 1024**3
@@ -89,7 +89,7 @@ def _opened(path: Path) -> BinaryIO:
 
 def _fetch_http(url: SplitResult, file: BinaryIO, _: Settings, log: Log) -> str | None:
     """The body of this URL is in the file; returns what its checksum file says, None if there is none."""
-    with requests.Session() as session:
+    with http_session() as session:
         with _answer(session, url) as answer:
             if answer.status_code in _ABSENT:
                 raise NotFound(f"{_shown(url)}: the server says {answer.status_code} {answer.reason}")
@@ -133,16 +133,9 @@ def _answer(session: requests.Session, url: SplitResult) -> requests.Response:
 def _refuse_scheme(url: SplitResult) -> None:
     if not url.hostname:
         raise UsageError(f"{_shown(url)} names no server; give a path, or an https:// or s3://bucket/key URL")
-    if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname)):
+    if url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname)):
         return
     raise UsageError(f"{_shown(url)}: archives come from https:// and s3:// (http:// only from this machine)")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _refuse_unless_ok(url: SplitResult, answer: requests.Response) -> None:
