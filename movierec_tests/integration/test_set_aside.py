@@ -1,4 +1,4 @@
-"""What cannot be landed, sent or read costs only itself, wherever it came from: nothing else stops, nothing is deleted."""
+"""What cannot be landed, sent or read costs only itself: nothing else stops, and nothing is deleted."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ from movierec_platform.domain.event_checks import EventPolicy
 from movierec_platform.domain.quarantine import POISON, Filter, Selection
 from movierec_platform.domain.set_aside import SetAside
 from movierec_platform.errors import MessageRefused, QueueUnavailable, StateUnavailable, TooLarge
-from movierec_platform.services.compact import compact_days
+from movierec_platform.services.compact import compact_days, landed_days
 from movierec_platform.services.gate import Gate
 from movierec_platform.services.ingest_graph import GraphIngest
 from movierec_platform.services.land import Lander
@@ -48,12 +48,8 @@ def bare(**fields: Any) -> str:
 
 def lake_says(platform: Platform) -> list[Any]:
     """The compaction's report of each day, today's included."""
-    days = sorted(
-        {key.split("=")[1][:10] for key in open_objects(platform.settings).keys("raw/date=") if "02-30" not in key}
-    )
-    return compact_days(
-        Lake(platform.settings), open_objects(platform.settings), days, EventPolicy(), now_ms=NOW + 10**10
-    )
+    objects = open_objects(platform.settings)
+    return compact_days(Lake(platform.settings), objects, landed_days(objects), EventPolicy(), now_ms=NOW + 10**10)
 
 
 def landed(platform: Platform) -> list[Any]:
