@@ -14,6 +14,7 @@ from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Queue
 from movierec_platform.cli.main import app
 from movierec_platform.config import variables_of
+from movierec_platform.domain.drains import DrainPolicy
 from movierec_platform.domain.envelope import Carried, encode, pack, raw_content, raw_key, raw_object
 from movierec_platform.domain.event_checks import EventPolicy
 from movierec_platform.domain.quarantine import POISON, Filter, Selection
@@ -252,6 +253,17 @@ def test_a_replayed_message_that_sqs_does_not_take_costs_only_itself(platform: P
     [one] = set_aside
     assert one.key == long
     assert one.reason.startswith("part of it: SQS queue")
+
+
+def test_a_verdict_that_sqs_does_not_take_costs_only_its_message(platform: Platform) -> None:
+    platform.queues.raw.send([bare(user_id=2), bare(user_id=3, event_id="BAD"), bare(user_id=4)])
+    queues = replace(platform.queues, clean=Fussy(platform.queues.clean, "BAD"))
+    gate = Gate(queues, open_objects(platform.settings), platform.state)
+    policy = DrainPolicy(linger_s=1.5, max_runtime_s=60, overlap_s=5, grace_s=5)
+    report = platform.drain("raw", policy, gate.pass_on)
+    assert (report.messages, platform.queues.raw.depth().total) == (2, 1)
+    platform.run_through()
+    assert {user for user, _ in platform.pairs()} == {2, 4}
 
 
 def test_an_unsendable_batch_is_held_again_and_blocks_no_other_redrive(platform: Platform) -> None:
