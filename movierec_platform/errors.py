@@ -15,6 +15,7 @@
     │   │   └── PromotionRefused   rows that failed a blocking check stay out of the lake's tables
     │   ├── StackFailed        CloudFormation could not make or change what it was asked to
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
+    │   ├── MessageRefused     SQS never takes some of the messages, whoever sends them when
     │   ├── LeaseHeld          another process holds the lease
     │   └── LeaseLost          the lease is not this process's any more: it must not go on
     ├── Interrupted            by Ctrl-C, while what was begun goes on elsewhere     (CLI exit 130)
@@ -93,6 +94,14 @@ class StackFailed(Terminal):
 
 class NotPublished(Terminal):
     """No similarity has been published yet."""
+
+
+class MessageRefused(Terminal):
+    """SQS never takes the messages with these `bodies`; the others that were sent with them are in the queue."""
+
+    def __init__(self, message: str, bodies: Sequence[str]) -> None:
+        super().__init__(message)
+        self.bodies = bodies
 
 
 class LeaseHeld(Terminal):

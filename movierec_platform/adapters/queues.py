@@ -2,7 +2,8 @@
 timeout ends. What makes it poison is counted by the drains; SQS's own count of receives is the last resort.
 
 Calls end within 25 s (three attempts each; entries of a batch that SQS refuses get five, within 2 s more). Failures are
-QueueUnavailable.
+QueueUnavailable, but for what SQS refuses because of the message itself: that is MessageRefused, once, and concerns no
+other message.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from movierec_platform.adapters.aws import sqs_client
 from movierec_platform.config import Settings
-from movierec_platform.errors import QueueUnavailable, UsageError
+from movierec_platform.errors import MessageRefused, QueueUnavailable, UsageError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import BatchResultErrorEntryTypeDef
 
 QueueName = Literal["raw", "clean", "dlq"]
 QUEUE_NAMES: tuple[QueueName, ...] = ("raw", "clean", "dlq")
@@ -26,6 +28,12 @@ BATCH_MESSAGES = 10
 BATCH_BYTES = 250_000
 """SQS takes 256 KiB in one SendMessageBatch; the rest is left to attributes and ids."""
 LONG_POLL_S = 20
+_NOT_OF_THE_MESSAGE = ("kms", "throttl", "accessdenied")
+"""In codes that SQS may call the sender's fault and that are about the queue: they pass, for every message alike."""
+_TOO_LONG = "BatchRequestTooLong"
+"""Of a call that fails as a whole: batches are shorter, unless a single message is longer."""
+_TOO_LONG = "BatchRequestTooLong"
+"""Of a call that fails as a whole: batches are shorter, unless a single message is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +69,47 @@ class Queue:
         self.name = url.rpartition("/")[2]
 
     def send(self, bodies: Sequence[str]) -> None:
-        """Every body is in the queue, or QueueUnavailable: then any of them may be there (a retry duplicates)."""
+        """Every body is in the queue, or QueueUnavailable: then any of them may be there (a retry duplicates).
+
+        Raises MessageRefused for those that SQS never takes, once all others are in the queue.
+        """
+        refused: list[str] = []
+        why = ""
         for batch in _batches(bodies):
             pending = {str(index): body for index, body in enumerate(batch)}
+            faults: dict[str, str] = {}
             retry = Retrying(
                 retry=retry_if_exception_type(_EntriesRefused),
                 stop=stop_after_attempt(5),
                 wait=wait_random_exponential(multiplier=0.1, max=1),
                 reraise=True,
             )
-            retry(self._send_pending, pending)
+            retry(self._send_pending, pending, faults)
+            refused += [batch[int(id_)] for id_ in faults]
+            why = next(iter(faults.values()), why)
+        if refused:
+            raise MessageRefused(f"SQS queue {self.url} never takes {len(refused)} of {len(bodies)}: {why}", refused)
 
-    def _send_pending(self, pending: dict[str, str]) -> None:
-        """Sends these bodies by id; what SQS takes is taken out of `pending`. Raises _EntriesRefused for the rest."""
+    def _send_pending(self, pending: dict[str, str], faults: dict[str, str]) -> None:
+        """Sends these bodies by id; what SQS takes is taken out of `pending`, and what it never will goes to `faults`,
+        with the reason. Raises _EntriesRefused for what is left."""
         with _errors(self.url):
-            answer = self._client.send_message_batch(
-                QueueUrl=self.url,
-                Entries=[{"Id": id_, "MessageBody": body} for id_, body in pending.items()],
-            )
-        for sent in answer.get("Successful", []):
-            del pending[sent["Id"]]
+            try:
+                answer = self._client.send_message_batch(
+                    QueueUrl=self.url,
+                    Entries=[{"Id": id_, "MessageBody": body} for id_, body in pending.items()],
+                )
+            except ClientError as error:
+                if len(pending) > 1 or not error.response["Error"].get("Code", "").endswith(_TOO_LONG):
+                    raise
+                faults.update(dict.fromkeys(pending, str(error)))
+                return
+        failed = answer.get("Failed", [])
+        faults.update({one["Id"]: f"{one['Code']}, {one.get('Message', '')}" for one in failed if _is_at_fault(one)})
+        for id_ in [sent["Id"] for sent in answer.get("Successful", [])] + [id_ for id_ in faults if id_ in pending]:
+            del pending[id_]
         if pending:
-            codes = ", ".join(sorted({refused["Code"] for refused in answer.get("Failed", [])}))
+            codes = ", ".join(sorted({refused["Code"] for refused in failed if refused["Id"] in pending}))
             raise _EntriesRefused(f"SQS queue {self.url} refuses {len(pending)} messages of a batch: {codes}")
 
     def receive(self, max_messages: int = BATCH_MESSAGES, wait_s: int = 0) -> list[Message]:
@@ -183,6 +210,12 @@ def _url(settings: Settings, name: QueueName) -> str:
     if not url:
         raise UsageError(f"{variable} is not set: start the stack with `movierec up`, or set it in .env")
     return url
+
+
+def _is_at_fault(failed: "BatchResultErrorEntryTypeDef") -> bool:
+    """Whether SQS will refuse this entry for ever, because of what it is."""
+    code = failed["Code"].replace(".", "").lower()
+    return failed["SenderFault"] and not any(other in code for other in _NOT_OF_THE_MESSAGE)
 
 
 def _batches(bodies: Sequence[str]) -> Iterator[list[str]]:

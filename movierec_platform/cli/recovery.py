@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err, moment, out, print_json, print_line
+from movierec_platform.cli.printing import err, moment, out, plain, print_json, print_line
 from movierec_platform.domain.moments import epoch_ms
+from movierec_platform.domain.set_aside import SetAside, told_by_day
 
 rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, what was lost.")
 
@@ -22,8 +23,11 @@ def replay(
     from movierec_platform.services.replay import replay as put_back
 
     since_ms = epoch_ms(since)
-    count = put_back(settings_of(home), since_ms)
+    set_aside: list[SetAside] = []
+    count = put_back(settings_of(home), since_ms, set_aside.append)
     out.print(f"{count} objects received since {moment(since_ms)} are on the raw queue again")
+    for sentence in told_by_day(set_aside):
+        out.print(plain(sentence))
 
 
 @rebuild_app.command("graph")

@@ -3,12 +3,10 @@
 The pydantic model says what an event must look like; its errors are turned into the reason codes of the contract.
 """
 
-import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import pydantic_core
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as InvalidEvent
 from pydantic_core import PydanticCustomError
@@ -25,6 +23,7 @@ from movierec_platform.domain.events import (
     identified,
     ranked,
 )
+from movierec_platform.domain.json_text import NotJson, read_json
 from movierec_platform.domain.producers import envelope_name
 
 AHEAD_MS = 24 * 60 * 60 * 1000
@@ -133,13 +132,12 @@ def judge_all(raws: Sequence[Any], received_at_ms: int) -> list[Event | Rejected
 
 
 def parse_json(body: str | bytes) -> Any | Rejected:
-    """The JSON value in this text, or the rejection `not_json`. NaN and Infinity are not JSON; a byte order mark may be
-    in front."""
-    bare = body.removeprefix("\ufeff") if isinstance(body, str) else body.removeprefix(codecs.BOM_UTF8)
+    """The JSON value in this text, or the rejection `not_json`, as `read_json` has it."""
     try:
-        return pydantic_core.from_json(bare, allow_inf_nan=False)
-    except ValueError as error:
-        return Rejected("not_json", None, f"not JSON: {error}")
+        return read_json(body)
+    except NotJson as error:
+        place = f" at line {error.line} column {error.column}" if error.line else ""
+        return Rejected("not_json", None, f"not JSON: {error}{place}")
 
 
 def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:

@@ -46,6 +46,7 @@ COMPACTIONS = pa.schema(
         pa.field("accepted", pa.int64(), nullable=False),
         pa.field("duplicates", pa.int64(), nullable=False),
         pa.field("rejected", pa.map_(pa.string(), pa.int64()), nullable=False),
+        pa.field("set_aside", pa.map_(pa.string(), pa.string())),
     ]
 )
 INTERACTIONS = pa.schema(

@@ -19,6 +19,7 @@ from movierec_platform.adapters.disk import MIB, free_bytes
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, quoted, variables_of, write_env_file
+from movierec_platform.domain.set_aside import SetAside, told_by_day
 from movierec_platform.errors import Conflict, MovierecError, ServerFailed, Transient
 from movierec_platform.infrastructure.env_file import ADDRESSES, EMULATOR_CREDENTIALS
 from movierec_platform.infrastructure.provision import provision
@@ -268,7 +269,11 @@ class Stack:
     def _restore_queues(self, report: Report) -> None:
         """The queues that a killed emulator forgot are there, with all that was landed and may not be through."""
         provision(self.settings)
-        report("aws", f"it was killed: replayed {replay_after_unclean_stop(self.settings)} objects")
+        set_aside: list[SetAside] = []
+        replayed = replay_after_unclean_stop(self.settings, set_aside.append)
+        report("aws", f"it was killed: replayed {replayed} objects")
+        for sentence in told_by_day(set_aside):
+            report("aws", sentence)
         self._replay_due = False
 
     def _note_drained(self, state: State, queues: Queues) -> None:

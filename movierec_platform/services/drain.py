@@ -24,7 +24,7 @@ from movierec_platform.adapters.leases import Lease
 from movierec_platform.adapters.queues import BATCH_MESSAGES, Message, Queue, QueueName, Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.domain.drains import MOST_DEFECTS, DrainPolicy, is_suspect
-from movierec_platform.errors import MovierecError, QueueUnavailable, Transient
+from movierec_platform.errors import MessageRefused, MovierecError, QueueUnavailable, Transient
 
 POLL_S = 10
 MESSAGES_AT_ONCE = 40
@@ -104,6 +104,10 @@ def drain(queue: Queue, work: Work, lease: Lease, run_id: str, policy: DrainPoli
                 last_work_s = time.monotonic()
 
 
+class _Defect(Exception):
+    """The work on a message cannot be done, whenever it is tried."""
+
+
 @dataclass(frozen=True)
 class _Batches:
     """The work on one queue's messages until the run ends."""
@@ -168,12 +172,19 @@ class _Batches:
         """Whether the message was put aside; else it stays in the queue."""
         if self.work.give_up is None:
             return False
-        self._retry(in_hand)(self.work.give_up, message)
+        try:
+            self._retry(in_hand)(self.work.give_up, message)
+        except MessageRefused:
+            log.exception("message %s stays in the queue", message.message_id)
+            return False
         self._retry(in_hand)(self.work.defects.forget, self.queue.name, message.message_id)
         return True
 
     def _tried(self, messages: Sequence[Message], in_hand: Sequence[Message]) -> int:
-        return self._retry(in_hand)(self.work.do, messages)
+        try:
+            return self._retry(in_hand)(self.work.do, messages)
+        except MessageRefused as error:  # what came of a message is at fault: it concerns no other
+            raise _Defect(str(error)) from error
 
     def _retry(self, in_hand: Sequence[Message]) -> Retrying:
         """Tries again while a dependency is down; all that this run has in hand stays hidden meanwhile."""

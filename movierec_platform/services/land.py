@@ -12,10 +12,11 @@ from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.queues import Queue, open_queue
 from movierec_platform.adapters.traces import current_trace, span
 from movierec_platform.config import Settings
-from movierec_platform.domain.envelope import EVENT_BYTES, Carried, encode, pack, raw_key, raw_object
+from movierec_platform.domain.envelope import Carried, pack, raw_key, raw_object, unpack
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import judge
-from movierec_platform.errors import LandingBusy, TooLarge
+from movierec_platform.domain.json_text import NotLandable, landable
+from movierec_platform.errors import LandingBusy, MessageRefused, TooLarge
 
 COMMIT_EVENTS = 5_000
 """Events in one raw object, unless a single request brings more."""
@@ -90,13 +91,14 @@ class Lander:
     def land(self, events: Sequence[Any], request_id: str | None = None) -> Receipt:
         """The receipt, once the events are durable in S3 and in the raw queue; the request's id goes with them.
 
-        Raises TooLarge for an event over 64 KiB, LandingBusy when too many events or bytes wait, QueueUnavailable or
-        ObjectStoreUnavailable when either side failed: then nothing is promised, and posting again is harmless.
+        Raises TooLarge for an event over 64 KiB or too deep, LandingBusy when too many events or bytes wait,
+        QueueUnavailable or ObjectStoreUnavailable when either side failed: then nothing is promised, and posting again
+        is harmless.
         """
-        encoded = [encode(event) for event in events]
-        for index, one in enumerate(encoded):
-            if len(one) > EVENT_BYTES:
-                raise TooLarge(f"event {index} has {len(one)} bytes; an event has {EVENT_BYTES} at most")
+        try:
+            encoded = landable(events)
+        except NotLandable as error:
+            raise TooLarge(str(error)) from error
         request = _Request(encoded, self._clock_ms(), request_id)
         self._take(request)
         request.landed.acquire()
@@ -167,7 +169,10 @@ class Lander:
         with span("land", [request.trace for request in group], events=len(encoded), batch_id=batch_id):
             carried = Carried(tuple(one.request_id for one in group if one.request_id), current_trace())
             self._objects.put(key, raw_object(encoded, received_at_ms, self._source))
-            self._raw.send(pack(key, received_at_ms, encoded, range(len(encoded)), carried))
+            try:
+                self._raw.send(pack(key, received_at_ms, encoded, range(len(encoded)), carried))
+            except MessageRefused as refused:
+                _blame(group, refused)
         for request in group:
             request.batch_id, request.received_at_ms = batch_id, received_at_ms
 
@@ -178,8 +183,20 @@ class Lander:
             self._held_bytes -= sum(request.size_bytes for request in group)
             self._wanted = len(self._pending) + len(group)
         for request in group:
-            request.failure = failure
+            request.failure = request.failure or failure
             request.landed.release()
+
+
+def _blame(group: Sequence[_Request], refused: MessageRefused) -> None:
+    """The requests whose events are in the refused messages have failed; the others have not."""
+    opened = [unpack(body) for body in refused.bodies]
+    lost = {line for envelope in opened if envelope for line in envelope.lines}
+    start = 0
+    for request in group:
+        end = start + len(request.encoded)
+        if not lost.isdisjoint(range(start, end)):
+            request.failure = TooLarge(f"the queue takes no message with these events: {refused}")
+        start = end
 
 
 def _event_id(event: Any, received_at_ms: int) -> str | None:

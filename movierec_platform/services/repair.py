@@ -9,6 +9,7 @@ from movierec_platform.adapters.graph_connection import RETRY_S
 from movierec_platform.config import Settings
 from movierec_platform.domain.differences import KINDS, Difference, Kind
 from movierec_platform.domain.registers import Pair, bucket_of
+from movierec_platform.domain.set_aside import SetAside, latest_claim_ms
 from movierec_platform.services.verify import Progress, Sides, unheard
 
 BATCH_PAIRS = 1_000
@@ -29,6 +30,10 @@ class Repaired:
     """Those by what had been wrong with them."""
     left: int
     """That changed whenever they were looked at, or whose movie the graph lacks."""
+    kept: int
+    """That the graph may have from a raw object which could not be read: they are left as they are."""
+    set_aside: tuple[SetAside, ...]
+    """Raw objects that could not be read."""
     unknown_movies: tuple[int, ...]
     """Movies of the lake that the graph lacks: the asset catalog_graph writes them."""
 
@@ -43,6 +48,9 @@ def repair(settings: Settings, dry_run: bool = False, rounds: int = ROUNDS, prog
     still as it was read. Since the graph is read before the lake, an event that ingest writes in between is either in
     what the lake says, or finds the pair changed: it is never undone. Changed pairs are looked at again, in `rounds`
     rounds at most. Interrupted, it can be run again.
+
+    While raw objects of some day cannot be read, nothing is taken from the graph that an event of that day may have
+    said: only those objects would tell.
     """
     with Sides.opened(settings, progress, RETRY_S) as sides:
         buckets, _, _ = sides.differing_buckets()
@@ -51,9 +59,10 @@ def repair(settings: Settings, dry_run: bool = False, rounds: int = ROUNDS, prog
         left: set[Pair] | None = None
         without_movie = 0
         open_buckets: Collection[int] = buckets
+        kept: set[Pair] = set()
         for _ in range(rounds if open_buckets else 0):
             changed: set[Pair] = set()
-            for batch in _batches(sides.differences(open_buckets), left):
+            for batch in _batches(_told(sides, open_buckets, kept), left):
                 if dry_run:
                     kinds.update(one.kind for one in batch)
                     continue
@@ -72,8 +81,19 @@ def repair(settings: Settings, dry_run: bool = False, rounds: int = ROUNDS, prog
         pairs=kinds.total(),
         kinds={kind: kinds[kind] for kind in KINDS},
         left=len(left or ()) + without_movie,
+        kept=len(kept),
+        set_aside=tuple(sorted(sides.set_aside)),
         unknown_movies=tuple(sorted(unknown_movies)),
     )
+
+
+def _told(sides: Sides, buckets: Collection[int], kept: set[Pair]) -> Iterator[list[Difference]]:
+    """The differences of these buckets of which the lake tells all; `kept` gets the pairs of the others."""
+    for some in sides.differences(buckets):
+        latest_ms = latest_claim_ms(sides.set_aside)
+        doubted = {one.pair for one in some if latest_ms is not None and one.may_be_of_events_until(latest_ms)}
+        kept |= doubted
+        yield [one for one in some if one.pair not in doubted]
 
 
 def _batches(found: Iterable[list[Difference]], only: set[Pair] | None) -> Iterator[list[Difference]]:

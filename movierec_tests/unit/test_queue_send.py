@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from movierec_platform.adapters.queues import Queue, open_queue
 from movierec_platform.config import load_settings
-from movierec_platform.errors import QueueUnavailable
+from movierec_platform.errors import MessageRefused, QueueUnavailable
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Sqs:
     """As much of SQS as SendMessageBatch needs; `refuses(body, attempt)` says which entries it does not take."""
 
     refuses: Callable[[str, int], bool]
+    error: dict[str, object] = field(default_factory=lambda: {"SenderFault": False, "Code": "InternalError"})
     batches: list[list[str]] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
@@ -33,7 +34,7 @@ class Sqs:
             body = entry["MessageBody"]
             self.attempts[body] += 1
             if self.refuses(body, self.attempts[body]):
-                failed.append({"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"})
+                failed.append({"Id": entry["Id"], **self.error})
             else:
                 self.stored.append(body)
                 digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
@@ -97,3 +98,27 @@ def test_a_message_that_stays_refused_is_an_error_and_the_others_are_sent_once()
         queue.send(["a", "b", "c"])
     assert sqs.stored == ["a", "c"]
     assert sqs.attempts == {"a": 1, "b": 5, "c": 1}
+
+
+TOO_LONG = {"SenderFault": True, "Code": "InvalidParameterValue", "Message": "shorter than 262144 bytes"}
+
+
+def test_a_message_that_sqs_never_takes_is_tried_once_and_costs_no_other() -> None:
+    bodies = [f"m{number}" for number in range(25)]
+    sqs = Sqs(refuses=lambda body, _: body in ("m3", "m17"), error=TOO_LONG)
+    with (
+        queue_of(sqs) as queue,
+        pytest.raises(MessageRefused, match=r"2 of 25: InvalidParameterValue, shorter") as told,
+    ):
+        queue.send(bodies)
+    assert told.value.bodies == ["m3", "m17"]
+    assert sorted(sqs.stored) == sorted(set(bodies) - {"m3", "m17"})
+    assert set(sqs.attempts.values()) == {1}
+
+
+@pytest.mark.parametrize("code", ["KMS.AccessDeniedException", "KmsThrottled", "RequestThrottled", "AccessDenied"])
+def test_what_the_queue_refuses_of_every_message_is_no_fault_of_one(code: str) -> None:
+    sqs = Sqs(refuses=lambda body, attempt: attempt == 1, error={"SenderFault": True, "Code": code})
+    with queue_of(sqs) as queue:
+        queue.send(["a", "b"])
+    assert sqs.stored == ["a", "b"]

@@ -6,6 +6,7 @@ import dagster as dg
 
 from movierec_platform.defs.batch.resources import GraphResource, LakeResource
 from movierec_platform.defs.settings import SettingsResource
+from movierec_platform.domain.set_aside import told_by_day
 from movierec_platform.services.catalog import project_catalog
 from movierec_platform.services.import_ratings import import_ratings
 from movierec_platform.services.note import NIGHTLY, note
@@ -60,6 +61,7 @@ def graph_parity(context: dg.AssetCheckExecutionContext, settings: SettingsResou
             "differing_pairs": parity.differing_pairs,
             "behind_pairs": parity.behind_pairs,
             "wrong_pairs": parity.wrong_pairs,
+            "set_aside": "; ".join(told_by_day(parity.set_aside)) or "no raw object",
             "first_differences": dg.MetadataValue.json(parity.as_json()["first_differences"]),
         },
     )
