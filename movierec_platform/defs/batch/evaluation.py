@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from movierec_platform.defs.batch.resources import GraphResource, LakeResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.errors import CheckFailed
 from movierec_platform.services.footprint import peak_memory_bytes
@@ -26,6 +27,7 @@ from movierec_platform.services.versions import evaluations, learned_of
     group_name="similarity",
     kinds={"delta", "numba"},
 )
+@retried
 def similarity_evaluation(
     context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource, graph: GraphResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from movierec_platform.defs.batch.checks import check_results
 from movierec_platform.defs.batch.resources import LakeResource, ObjectStoreResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.event_checks import CHECKS, EventPolicy, findings_of_days
 from movierec_platform.domain.freshness import COMPACTION
-from movierec_platform.errors import PromotionRefused, Transient
+from movierec_platform.errors import PromotionRefused
 from movierec_platform.services.compact import compact_days
 from movierec_platform.services.note import COMPACTED, note_duration
 
@@ -33,6 +34,7 @@ class EventsConfig(dg.Config):
     backfill_policy=dg.BackfillPolicy.single_run(),
     check_specs=[dg.AssetCheckSpec(name, asset="events", blocking=blocking) for name, blocking in CHECKS.items()],
 )
+@retried
 def events(
     context: dg.AssetExecutionContext,
     config: EventsConfig,
@@ -55,8 +57,6 @@ def events(
     except PromotionRefused as refused:
         yield from check_results("events", refused.findings, config.waive)
         raise
-    except Transient as away:
-        raise dg.RetryRequested(max_retries=3, seconds_to_wait=30) from away
     seconds = time.monotonic() - started
     note_duration(settings.current(), COMPACTION, seconds, COMPACTED)
     for report in reports:

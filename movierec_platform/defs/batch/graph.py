@@ -5,6 +5,7 @@ import time
 import dagster as dg
 
 from movierec_platform.defs.batch.resources import GraphResource, LakeResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.services.catalog import project_catalog
 from movierec_platform.services.import_ratings import import_ratings
@@ -17,6 +18,7 @@ PARITY_WAIT_S = 60.0
 
 
 @dg.asset(deps=["movies", "popularity"], group_name="graph", kinds={"neo4j"})
+@retried
 def catalog_graph(lake: LakeResource, graph: GraphResource) -> dg.MaterializeResult[None]:
     """One Pelicula per movie, its ES_DE edges to each Genero, and how many visible ratings it has with their mean."""
     started = time.monotonic()
@@ -26,6 +28,7 @@ def catalog_graph(lake: LakeResource, graph: GraphResource) -> dg.MaterializeRes
 
 
 @dg.asset(deps=["ratings", "catalog_graph"], group_name="graph", kinds={"neo4j"})
+@retried
 def ratings_graph(
     context: dg.AssetExecutionContext, lake: LakeResource, graph: GraphResource
 ) -> dg.MaterializeResult[None]:
@@ -46,6 +49,7 @@ def ratings_graph(
 
 
 @dg.asset_check(asset="interactions", description="The graph holds what the lake says of every pair.")
+@retried
 def graph_parity(context: dg.AssetCheckExecutionContext, settings: SettingsResource) -> dg.AssetCheckResult:
     """Passes when no pair differs, once what was under way has taken effect."""
     started = time.monotonic()
@@ -66,6 +70,7 @@ def graph_parity(context: dg.AssetCheckExecutionContext, settings: SettingsResou
 
 
 @dg.asset(deps=["similarity_evaluation", "catalog_graph"], group_name="graph", kinds={"neo4j"})
+@retried
 def similarity_graph(
     context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource, graph: GraphResource
 ) -> dg.MaterializeResult[None]:
