@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from movierec_platform.adapters.graph_connection import RETRY_S
 from movierec_platform.config import Settings
 from movierec_platform.domain.differences import KINDS, Difference, Kind
 from movierec_platform.domain.registers import Pair, bucket_of
+from movierec_platform.services.turns import OnWait, writing_in_bulk
 from movierec_platform.services.verify import Progress, Sides, unheard
 
 BATCH_PAIRS = 1_000
@@ -36,7 +38,13 @@ class Repaired:
         return asdict(self)
 
 
-def repair(settings: Settings, dry_run: bool = False, rounds: int = ROUNDS, progress: Progress = unheard) -> Repaired:
+def repair(
+    settings: Settings,
+    dry_run: bool = False,
+    rounds: int = ROUNDS,
+    progress: Progress = unheard,
+    on_wait: OnWait = lambda sentence: None,
+) -> Repaired:
     """Every pair that differed stands in the graph as the lake says, or as ingest has written since.
 
     Only the differing pairs of the differing buckets are written, each with the turn of its user and only if it is
@@ -44,7 +52,8 @@ def repair(settings: Settings, dry_run: bool = False, rounds: int = ROUNDS, prog
     what the lake says, or finds the pair changed: it is never undone. Changed pairs are looked at again, in `rounds`
     rounds at most. Interrupted, it can be run again.
     """
-    with Sides.opened(settings, progress, RETRY_S) as sides:
+    turn: AbstractContextManager[None] = nullcontext() if dry_run else writing_in_bulk(settings, on_wait)
+    with turn, Sides.opened(settings, progress, RETRY_S) as sides:
         buckets, _, _ = sides.differing_buckets()
         kinds: Counter[Kind] = Counter()
         unknown_movies: set[int] = set()

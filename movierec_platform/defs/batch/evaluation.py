@@ -46,7 +46,7 @@ def similarity_evaluation(
             now_ms=time.time_ns() // 1_000_000,
             progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total} models"),
         )
-        with publishing(defaults):
+        with publishing(defaults, on_wait=context.log.info):
             dropped = drop_old_versions(opened, opened_graph, defaults.similarity_kept)
     judged = tested.evaluated
     learned = learned_of(opened, judged.version)
