@@ -8,20 +8,23 @@ from botocore.config import Config
 from pydantic import SecretStr
 
 from movierec_platform.config import Settings
+from movierec_platform.domain.budget import ATTEMPTS, CONNECT_S, LONG_POLL_S, READ_S
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-CONNECT_TIMEOUT_S = 3
-READ_TIMEOUT_S = 25
-"""Above SQS's longest poll of 20 s."""
-
 
 def sqs_client(settings: Settings) -> "SQSClient":
-    """A client of SQS; three attempts a call, 3 s to connect, 25 s to read."""
+    """A client of SQS, whose calls end within CALL_S."""
     client: SQSClient = _client("sqs", *_place(settings))
+    return client
+
+
+def sqs_poller(settings: Settings) -> "SQSClient":
+    """The same for receives, which may also wait for messages: longer by the longest poll, at each attempt."""
+    client: SQSClient = _client("sqs", *_place(settings), waits_s=LONG_POLL_S)
     return client
 
 
@@ -55,9 +58,9 @@ def object_store_options(settings: Settings) -> dict[str, str]:
 
 
 _CONFIG = Config(
-    connect_timeout=CONNECT_TIMEOUT_S,
-    read_timeout=READ_TIMEOUT_S,
-    retries={"mode": "standard", "total_max_attempts": 3},
+    connect_timeout=CONNECT_S,
+    read_timeout=READ_S,
+    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     max_pool_connections=16,
 )
 
@@ -81,6 +84,7 @@ def _client(
     access_key_id: str | None,
     secret_access_key: SecretStr | None,
     session_token: SecretStr | None,
+    waits_s: float = 0,
 ) -> Any:
     """Made with the credentials that were given, else with those that the standard chain finds."""
     session = boto3.session.Session(
@@ -90,5 +94,6 @@ def _client(
         region_name=region,
     )
     by_path = service == "s3" and endpoint_url is not None
-    config = _CONFIG.merge(Config(s3={"addressing_style": "path"})) if by_path else _CONFIG
+    config = _CONFIG.merge(Config(read_timeout=READ_S + waits_s))
+    config = config.merge(Config(s3={"addressing_style": "path"})) if by_path else config
     return session.client(service, endpoint_url=endpoint_url, config=config)

@@ -39,9 +39,9 @@ def test_the_second_waits_says_for_what_and_goes_on(own):
 
 
 def test_who_waited_in_vain_may_try_again(own):
-    with writing_in_bulk(own), pytest.raises(GraphConflict, match="do this again when it has ended"):
-        with writing_in_bulk(own, wait_s=0.2):
-            pytest.fail("two at once")
+    again = pytest.raises(GraphConflict, match="do this again when it has ended")
+    with writing_in_bulk(own), again, writing_in_bulk(own, wait_s=0.2):
+        pytest.fail("two at once")
 
 
 def test_a_conflict_in_the_graph_is_told_as_one(settings, clean_graph: Graph):
