@@ -24,6 +24,7 @@
         ├── QueueUnavailable
         ├── ObjectStoreUnavailable
         ├── GraphUnavailable
+        ├── GraphConflict      others write what this one writes
         ├── LakeUnavailable
         ├── SourceUnavailable  the server that an archive is downloaded from
         ├── StateUnavailable
@@ -134,6 +135,10 @@ class ObjectStoreUnavailable(Transient):
 
 class GraphUnavailable(Transient):
     """The graph does not answer over Bolt."""
+
+
+class GraphConflict(Transient):
+    """Others write the same part of the graph, and did not let this one have its turn."""
 
 
 class LakeUnavailable(Transient):

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError
 from pydantic import SecretStr
 
 from movierec_platform.config import Settings, is_this_machine
+from movierec_platform.domain.budget import ATTEMPTS, CONNECT_S, LONG_POLL_S, READ_S
 from movierec_platform.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-CONNECT_TIMEOUT_S = 3
-READ_TIMEOUT_S = 25
-"""Above SQS's longest poll of 20 s."""
-
 
 def sqs_client(settings: Settings) -> "SQSClient":
-    """A client of SQS; three attempts a call, 3 s to connect, 25 s to read."""
+    """A client of SQS, whose calls end within CALL_S."""
     client: SQSClient = _client("sqs", *_place(settings))
+    return client
+
+
+def sqs_poller(settings: Settings) -> "SQSClient":
+    """The same for receives, which may also wait for messages: longer by the longest poll, at each attempt."""
+    client: SQSClient = _client("sqs", *_place(settings), waits_s=LONG_POLL_S)
     return client
 
 
@@ -83,9 +86,9 @@ _NOTHING_FROM_VARIABLES = {
 _NO_PROXY = "http://0.0.0.0:1"
 """Nobody listens there; it is never asked."""
 _CONFIG = Config(
-    connect_timeout=CONNECT_TIMEOUT_S,
-    read_timeout=READ_TIMEOUT_S,
-    retries={"mode": "standard", "total_max_attempts": 3},
+    connect_timeout=CONNECT_S,
+    read_timeout=READ_S,
+    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     max_pool_connections=16,
 )
 
@@ -109,9 +112,10 @@ def _client(
     access_key_id: str | None,
     secret_access_key: SecretStr | None,
     session_token: SecretStr | None,
+    waits_s: float = 0,
 ) -> Any:
     """Made with the credentials that were given, else with those that the standard chain finds."""
-    config = _CONFIG
+    config = _CONFIG.merge(Config(read_timeout=READ_S + waits_s))
     if service == "s3" and endpoint_url is not None:
         config = config.merge(Config(s3={"addressing_style": "path"}))
     if endpoint_url is not None and _is_here(endpoint_url):

@@ -65,7 +65,7 @@ def repair(
     from movierec_platform.services.repair import repair as make_equal
 
     with reading_progress(err) as on_progress:
-        repaired = make_equal(settings_of(home), dry_run, progress=on_progress)
+        repaired = make_equal(settings_of(home), dry_run, progress=on_progress, on_wait=err.print)
     if as_json:
         print_json(repaired.as_json())
     else:

@@ -113,6 +113,7 @@ PUBLICATION = pa.schema(
         pa.field("version", pa.string(), nullable=False),
         pa.field("previous", pa.string()),
         pa.field("why", pa.string(), nullable=False),
+        pa.field("number", pa.int64()),  # from 1, in the order of the moves: clocks go back
     ]
 )
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from movierec_platform.config import Settings
 from movierec_platform.domain.differences import KINDS, Difference, Kind
 from movierec_platform.domain.registers import Pair, bucket_of
 from movierec_platform.domain.set_aside import SetAside, latest_claim_ms
+from movierec_platform.services.turns import OnWait, writing_in_bulk
 from movierec_platform.services.verify import Progress, Sides, unheard
 
 BATCH_PAIRS = 1_000
@@ -41,7 +43,13 @@ class Repaired:
         return asdict(self)
 
 
-def repair(settings: Settings, dry_run: bool = False, rounds: int = ROUNDS, progress: Progress = unheard) -> Repaired:
+def repair(
+    settings: Settings,
+    dry_run: bool = False,
+    rounds: int = ROUNDS,
+    progress: Progress = unheard,
+    on_wait: OnWait = lambda sentence: None,
+) -> Repaired:
     """Every pair that differed stands in the graph as the lake says, or as ingest has written since.
 
     Only the differing pairs of the differing buckets are written, each with the turn of its user and only if it is
@@ -52,7 +60,8 @@ def repair(settings: Settings, dry_run: bool = False, rounds: int = ROUNDS, prog
     While raw objects of some day cannot be read, nothing is taken from the graph that an event of that day may have
     said: only those objects would tell.
     """
-    with Sides.opened(settings, progress, RETRY_S) as sides:
+    turn: AbstractContextManager[None] = nullcontext() if dry_run else writing_in_bulk(settings, on_wait)
+    with turn, Sides.opened(settings, progress, RETRY_S) as sides:
         buckets, _, _ = sides.differing_buckets()
         kinds: Counter[Kind] = Counter()
         unknown_movies: set[int] = set()

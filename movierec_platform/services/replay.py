@@ -6,6 +6,7 @@ from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.queues import QUEUE_NAMES, Queue, Queues, open_queue
 from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
+from movierec_platform.domain.budget import LANDING_MS
 from movierec_platform.domain.envelope import (
     RAW_PREFIX,
     NotLanded,
@@ -20,8 +21,6 @@ from movierec_platform.errors import MessageRefused
 from movierec_platform.services.set_aside import Aside, in_the_log, note_set_aside
 
 DRAINED_MARK = "drained_before_ms"
-LANDING_MS = 120_000
-"""An event received this long ago has been landed or given up: above all retries of its S3 and SQS calls."""
 TALLIES_KEPT_MS = 24 * 60 * 60 * 1000
 """What is through may still be handed out again by SQS, whose depths are approximate: it is not counted again."""
 

@@ -95,9 +95,9 @@ def test_the_lake_is_maintained_on_sundays_and_stale_days_are_looked_for() -> No
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert (schedule.job_name, schedule.cron_schedule) == ("lake_maintenance", "0 5 * * 0")
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-    [sensor] = defs.sensors or ()
-    assert (sensor.name, sensor.job.name) == ("stale_days", "compaction")
-    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    sensors = defs.sensors or ()
+    assert [(one.name, one.job.name) for one in sensors] == [("stale_days", "compaction"), ("nightly_again", "nightly")]
+    assert all(one.default_status == dg.DefaultSensorStatus.RUNNING for one in sensors)
 
 
 def test_importing_it_reads_no_setting() -> None:

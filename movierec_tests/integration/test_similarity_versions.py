@@ -45,6 +45,7 @@ from movierec_platform.services.versions import (
     held_versions,
     learned_of,
     publications,
+    record_published,
     standings,
 )
 
@@ -494,3 +495,10 @@ def test_a_degraded_similarity_is_blocked_in_dagster_and_the_old_one_keeps_servi
         for metric in ("ndcg", "coverage")
     }
     assert len(plotted) >= 8
+
+
+def test_publications_are_in_their_order_whatever_the_clock_said(world) -> None:
+    told: list[Publication] = []
+    for version, at_ms in (("a", 300), ("b", 100), ("c", 200)):
+        told = record_published(world.lake, told, Publication(version, None, at_ms))
+    assert [one.version for one in publications(world.lake)] == ["a", "b", "c"]

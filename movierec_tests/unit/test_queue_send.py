@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from pydantic import SecretStr
 
+from movierec_platform.adapters.aws import s3_client, sqs_client, sqs_poller
 from movierec_platform.adapters.queues import Queue, open_queue
 from movierec_platform.config import load_settings
+from movierec_platform.domain.budget import CALL_S, LANDING_MS, LANDING_S, LONG_POLL_S, PAUSE_S
 from movierec_platform.errors import MessageRefused, QueueUnavailable
+from movierec_platform.services.land import MOST_WAIT_S
 
 
 @dataclass
@@ -122,3 +126,32 @@ def test_what_the_queue_refuses_of_every_message_is_no_fault_of_one(code: str) -
     with queue_of(sqs) as queue:
         queue.send(["a", "b"])
     assert sqs.stored == ["a", "b"]
+
+
+def test_no_call_begins_after_the_time_that_there_is() -> None:
+    ends_s = time.monotonic() + 600
+
+    def too_late(_body: str, _attempt: int) -> bool:
+        now[0] = ends_s + 1
+        return False
+
+    now = [0.0]
+    sqs = Sqs(too_late)
+    with queue_of(sqs) as queue, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("movierec_platform.adapters.queues.time.monotonic", lambda: now[0])
+        with pytest.raises(QueueUnavailable, match="in the time that there is"):
+            queue.send([str(number) for number in range(25)], ends_s)
+    assert len(sqs.batches) == 1
+
+
+def test_the_parts_of_the_budget_for_landing_fit_into_the_whole() -> None:
+    own = {"aws_endpoint_url": "http://127.0.0.1:9", "aws_access_key_id": "k", "aws_secret_access_key": SecretStr("s")}
+    settings = load_settings(own)
+    for client in (sqs_client(settings), s3_client(settings)):
+        config = client.meta.config
+        attempts = config.retries["total_max_attempts"]
+        longest_s = attempts * (config.connect_timeout + config.read_timeout) + (attempts - 1) * PAUSE_S
+        assert longest_s <= CALL_S
+    assert sqs_poller(settings).meta.config.read_timeout > LONG_POLL_S
+    assert MOST_WAIT_S < LANDING_S
+    assert (LANDING_S + CALL_S) * 1000 < LANDING_MS

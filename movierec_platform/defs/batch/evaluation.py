@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from movierec_platform.defs.batch.resources import GraphResource, LakeResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.errors import CheckFailed
 from movierec_platform.services.footprint import peak_memory_bytes
@@ -29,6 +30,7 @@ PLOTTED = ("ndcg", "coverage")
     group_name="similarity",
     kinds={"delta", "numba"},
 )
+@retried
 def similarity_evaluation(
     context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource, graph: GraphResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -47,7 +49,7 @@ def similarity_evaluation(
             now_ms=time.time_ns() // 1_000_000,
             progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total} models"),
         )
-        with publishing(defaults):
+        with publishing(defaults, on_wait=context.log.info):
             dropped = drop_old_versions(opened, opened_graph, defaults.similarity_kept)
     judged = tested.evaluated
     learned = learned_of(opened, judged.version)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from movierec_platform.defs.batch.checks import check_results, check_specs
 from movierec_platform.defs.batch.resources import LakeResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.movielens_checks import MOVIES_CHECKS, RATINGS_CHECKS
@@ -45,6 +46,7 @@ class MovieLensConfig(dg.Config):
     ],
     check_specs=[spec for asset, names in CHECKS.items() for spec in check_specs(asset, dict.fromkeys(names, True))],
 )
+@retried
 def movielens(
     context: dg.AssetExecutionContext, config: MovieLensConfig, settings: SettingsResource, lake: LakeResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
