@@ -22,7 +22,7 @@ def replay(
     from movierec_platform.services.replay import replay as put_back
 
     since_ms = epoch_ms(since)
-    count = put_back(settings_of(home), since_ms)
+    count = put_back(settings_of(home, "lake", "queues"), since_ms)
     out.print(f"{count} objects received since {moment(since_ms)} are on the raw queue again")
 
 
@@ -47,7 +47,7 @@ def rebuild_graph(
     from movierec_platform.services.rebuild import rebuild
     from movierec_platform.services.rebuild_files import write_files
 
-    settings = settings_of(home)
+    settings = settings_of(home, "lake") if files is not None else settings_of(home, "lake", "graph")
     as_of_ms = None if as_of is None else epoch_ms(as_of)
     if files is not None:
         with phases(err) as advance:

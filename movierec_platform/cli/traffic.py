@@ -53,7 +53,7 @@ def traffic(
     each endpoint did and writes Locust's report; exit 1 when a request failed (being told to wait is no failure).
     """
     _refuse_given(context, OF_POSTING if locust else OF_LOCUST, locust)
-    settings = settings_of(home)
+    settings = settings_of(home, "api") if locust else settings_of(home, "api", "graph")
     if locust:
         from movierec_platform.local.locust import Load
 

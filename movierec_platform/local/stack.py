@@ -33,6 +33,7 @@ from movierec_platform.local.dagster import (
     initialise_instance,
 )
 from movierec_platform.local.graph import DATABASE, GraphServer
+from movierec_platform.local.identity import kept_id
 from movierec_platform.local.neo4j import Neo4jServer
 from movierec_platform.local.ports import LOOPBACK, Ports
 from movierec_platform.local.processes import family
@@ -204,6 +205,8 @@ class Stack:
         self._record = record  # what is refused until here leaves it as it was
         self._forget_killed_stack(record, report)
         record.begin(before)
+        self.settings = self.settings.model_copy(update={"stack_id": kept_id(self.settings.home)})
+        self.aws.stack_id = self.settings.stack_id
         instance_environment = {**_without_proxy(inherited_environment()), **self._variables()}
 
         self._together(
@@ -379,6 +382,7 @@ class Stack:
 STACK_VARIABLES = (
     *ADDRESSES,
     "MOVIEREC_HOME",
+    "MOVIEREC_STACK_ID",
     "DAGSTER_HOME",
     "MOVIEREC_GRAPH_HTTP_URL",
     "AWS_DEFAULT_REGION",

@@ -23,10 +23,12 @@ import pytest
 import requests
 
 from movierec_platform.adapters.dagster import graphql
+from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, load_settings
-from movierec_platform.errors import UsageError
+from movierec_platform.errors import OtherStack, UsageError
 from movierec_platform.local.dagster import PACKAGED_WORKSPACE, REPOSITORY_WORKSPACE
+from movierec_platform.local.identity import Part, require_ours, stack_at
 from movierec_platform.local.processes import family
 from movierec_platform.local.stack import STACK_VARIABLES, Stack
 from movierec_tests.postgres import PostgresServer
@@ -276,6 +278,18 @@ def test_no_secret_is_on_a_command_line_or_in_a_log(up: Up) -> None:
     seen += [log.read_text(errors="replace") for log in (up.home / "logs").iterdir()]
     seen += up.said
     assert not [secret for secret in secrets for text in seen if secret in text]
+
+
+def test_no_part_of_another_stack_is_taken_for_one_of_ours(up: Up, tmp_path: Path) -> None:
+    parts: tuple[Part, ...] = ("api", "dagster", "lake")
+    require_ours(up.settings, parts)
+    other = up.settings.model_copy(update={"stack_id": "another", "home": tmp_path})
+    for part in parts:
+        with pytest.raises(OtherStack, match="is not that of the stack in"):
+            require_ours(other, [part])
+    replaced = other.model_copy(update={"home": up.home, "api_url": f"{other.api_url}/"})
+    require_ours(replaced, ["api"])
+    assert stack_at(up.settings.metrics_url) == up.settings.stack_id
 
 
 def test_dagster_has_both_code_locations_and_a_daemon(up: Up) -> None:
