@@ -149,6 +149,11 @@ class Settings(BaseSettings):
     )
 
     gate_slots: int = Field(1, ge=1, le=32, description="quality gate drain runs side by side")
+    resident_drains: bool = Field(
+        False,
+        description="true: a gate and a graph ingest run at all times, so that no event waits for the start of one; "
+        "`movierec up` sets it",
+    )
     drain_linger_s: float = Field(300.0, gt=0, description="idle seconds after which a drain run leaves")
     drain_max_runtime_s: float = Field(600.0, gt=0, description="seconds after which a drain run hands over")
     drain_overlap_s: float = Field(30.0, gt=0, description="seconds before its end at which a successor is launched")

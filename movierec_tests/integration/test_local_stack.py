@@ -308,6 +308,13 @@ def test_a_second_stack_on_the_same_home_is_refused(up: Up) -> None:
     assert (up.home / STACK_ENV).exists()
 
 
+def test_gate_and_ingest_are_at_work_before_the_first_event(up: Up) -> None:
+    assert [line for line in up.said if line.startswith("drains at work after ")]
+    for queue in ("raw", "clean"):
+        assert open_lease(up.settings, queue, 0).view().holder
+    assert runs(up.settings) == {"quality_gate": "STARTED", "graph_ingest": "STARTED"}
+
+
 def test_it_fits_in_three_gigabytes(up: Up) -> None:
     assert sum(process.memory_info().rss for process in up.children()) < 3 * 1024**3
 
