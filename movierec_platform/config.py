@@ -18,6 +18,8 @@ from movierec_platform.errors import UsageError
 
 DEFAULT_HOME = Path(".movierec")
 STACK_ENV = "stack.env"
+STACK_HEADER = "X-Movierec-Stack"
+"""In which the API and the exporter tell at `/health/live` which stack they are of."""
 
 
 def _named(*names: str, default: Any = ..., meaning: str, **bounds: Any) -> Any:
@@ -91,11 +93,16 @@ class Settings(BaseSettings):
         5, ge=0, description="times that a server of the local stack is started again within ten minutes"
     )
 
-    api_url: str = Field("http://127.0.0.1:5000", description="where clients of the API find it")
-    metrics_url: str = Field("http://127.0.0.1:8000/metrics", description="where Prometheus finds the exporter")
-    dagster_url: str = _named("DAGSTER_URL", default="http://127.0.0.1:3000", meaning="where Dagster's webserver is")
+    stack_id: str = Field(
+        "", description="identity of the stack at these addresses: commands stop where another one answers; empty: any"
+    )
+    api_url: str = Field("", description="where clients of the API find it, such as http://127.0.0.1:5000")
+    metrics_url: str = Field("", description="where Prometheus finds the exporter: http://127.0.0.1:8000/metrics")
+    dagster_url: str = _named(
+        "DAGSTER_URL", default="", meaning="where Dagster's webserver is, such as http://127.0.0.1:3000"
+    )
 
-    neo4j_uri: str = _named("NEO4J_URI", default="bolt://127.0.0.1:7687", meaning="Bolt address of the graph")
+    neo4j_uri: str = _named("NEO4J_URI", default="", meaning="Bolt address of the graph: bolt://127.0.0.1:7687")
     neo4j_user: str = _named("NEO4J_USER", default="neo4j", meaning="the graph's user")
     neo4j_password: SecretStr = _named("NEO4J_PASSWORD", default=SecretStr(""), meaning="that user's password")
     neo4j_database: str = _named("NEO4J_DATABASE", default="neo4j", meaning="name of the graph's database")
@@ -142,6 +149,11 @@ class Settings(BaseSettings):
     )
 
     gate_slots: int = Field(1, ge=1, le=32, description="quality gate drain runs side by side")
+    resident_drains: bool = Field(
+        False,
+        description="true: a gate and a graph ingest run at all times, so that no event waits for the start of one; "
+        "`movierec up` sets it",
+    )
     drain_linger_s: float = Field(300.0, gt=0, description="idle seconds after which a drain run leaves")
     drain_max_runtime_s: float = Field(600.0, gt=0, description="seconds after which a drain run hands over")
     drain_overlap_s: float = Field(30.0, gt=0, description="seconds before its end at which a successor is launched")
@@ -290,19 +302,25 @@ def is_this_machine(host: str) -> bool:
     return is_loopback(host) or host in ("0.0.0.0", "::")  # noqa: S104
 
 
-def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings that hold here: overrides (by field name), environment, stack.env, .env, defaults.
+def home_of(overrides: Mapping[str, Any]) -> Path:
+    """The home that `load_settings` takes with these overrides."""
+    return Path(overrides.get("home") or os.environ.get("MOVIEREC_HOME") or DEFAULT_HOME)
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None, with_stack: bool = True) -> Settings:
+    """The settings that hold here: overrides (by field name), environment, stack.env (if asked), .env, defaults.
 
     Raises pydantic's ValidationError, which names the variable and what is allowed, and UsageError for a home that is
     a file.
     """
     given = dict(overrides or {})
-    home = Path(given.get("home") or os.environ.get("MOVIEREC_HOME") or DEFAULT_HOME)
+    home = home_of(given)
     if home.exists() and not home.is_dir():
         raise UsageError(f"{home} is not a folder: MOVIEREC_HOME and --home name the folder of the stack's state")
-    files = tuple(path for path in (Path(".env"), home / STACK_ENV) if path.is_file())
-    given = {**_aws_of_stack(home / STACK_ENV, given), **given, "home": home}
-    return Settings(_env_file=files, _env_file_encoding="utf-8-sig", **given)
+    possible = (Path(".env"), home / STACK_ENV) if with_stack else (Path(".env"),)
+    files = tuple(path for path in possible if path.is_file())
+    of_stack = _aws_of_stack(home / STACK_ENV, given) if with_stack else {}
+    return Settings(_env_file=files, _env_file_encoding="utf-8-sig", **{**of_stack, **given, "home": home})
 
 
 def _aws_of_stack(stack_env: Path, given: Mapping[str, Any]) -> dict[str, Any]:

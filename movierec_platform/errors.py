@@ -31,6 +31,8 @@
         ├── SparkUnavailable
         ├── ServerFailed       a server of the local stack died or did not become ready
         ├── DagsterUnavailable
+        ├── NoStack            no stack runs here, and no setting names a server
+        ├── OtherStack         another stack answers at an address of ours
         └── CloudFormationUnavailable
 """
 
@@ -163,6 +165,14 @@ class ServerFailed(Transient):
 
 class DagsterUnavailable(Transient):
     """Dagster's webserver does not answer."""
+
+
+class NoStack(Transient):
+    """No stack runs in this home, and no setting names the server that is needed."""
+
+
+class OtherStack(Transient):
+    """What answers at an address of this stack belongs to another one."""
 
 
 class CloudFormationUnavailable(Transient):

@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from typing_extensions import LiteralString, Self
 
 from movierec_platform.config import Settings
-from movierec_platform.errors import GraphConflict, GraphUnavailable, UsageError
+from movierec_platform.errors import GraphConflict, GraphUnavailable, NoStack, UsageError
 
 CONNECT_TIMEOUT_S = 3.0
 RETRY_S = 30.0
@@ -36,7 +36,9 @@ class Connection:
 
     @classmethod
     def open(cls, settings: Settings, retry_s: float = RETRY_S) -> Self:
-        """The graph that the settings name; `retry_s` bounds the retries of a transaction."""
+        """The graph that the settings name; `retry_s` bounds the retries of a transaction. Raises NoStack for none."""
+        if not settings.neo4j_uri:
+            raise NoStack("NEO4J_URI is not set: start the stack with `movierec up`, or set it in .env")
         with _errors():
             driver = neo4j.GraphDatabase.driver(
                 settings.neo4j_uri,

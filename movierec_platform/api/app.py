@@ -133,7 +133,7 @@ def create_app(settings: Settings) -> OpenAPI:
         recommendations.blueprint(services.recommender),
         movies.blueprint(services.movies),
         quarantine.blueprint(services.redrive),
-        *health.blueprints(services.questioner),
+        *health.blueprints(services.questioner, settings.stack_id),
         metrics_resource.blueprint(metrics),
         keys.blueprint(lambda: Keys(services.state().keys), services.verifier.forget),
         document.blueprint(app, settings.keys_required),

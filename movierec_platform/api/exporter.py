@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from movierec_platform.api.access import require_keys
 from movierec_platform.api.browsers import refuse_pages
 from movierec_platform.api.errors import answer_errors
+from movierec_platform.config import STACK_HEADER
 from movierec_platform.services.keys import Verifier
 
 CLIENT_TIMEOUT_S = 10.0
@@ -24,9 +25,11 @@ MOST_CLIENTS, MOST_OF_ONE = 64, 8
 """Connections at one time, in all and of one address: with one more the oldest is closed."""
 
 
-def create_exporter(registry: CollectorRegistry, verifier: Verifier | None, names: Collection[str]) -> Flask:
+def create_exporter(
+    registry: CollectorRegistry, verifier: Verifier | None, names: Collection[str], stack_id: str = ""
+) -> Flask:
     """The application. With a verifier /metrics needs a key with the scope `read`, and to be alive needs none; without,
-    it answers by these names alone, and no page of another site."""
+    it answers by these names alone, and no page of another site. `/health/live` tells the id of the stack."""
     app = Flask("movierec_exporter", static_folder=None)
     metrics, health = Blueprint("metrics", __name__), Blueprint("health", __name__)
 
@@ -35,8 +38,8 @@ def create_exporter(registry: CollectorRegistry, verifier: Verifier | None, name
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     @health.get("/health/live")
-    def live() -> dict[str, str]:
-        return {"status": "live"}
+    def live() -> tuple[dict[str, str], dict[str, str]]:
+        return {"status": "live"}, {STACK_HEADER: stack_id}
 
     app.register_blueprint(metrics)
     app.register_blueprint(health)

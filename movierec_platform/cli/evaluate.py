@@ -60,7 +60,7 @@ def evaluate(
     from movierec_platform.services import evaluate as evaluation_of
     from movierec_platform.services.judge import published_model
 
-    settings = settings_of(home)
+    settings = settings_of(home, "lake")
     protocol = Protocol(split, k, test_share, seed, users, relevant_from)
     lake = Lake(settings)
     interactions = evaluation_of.read_visible(lake)

@@ -78,7 +78,7 @@ def _keys(home: Path | None) -> "Keys":
     from movierec_platform.adapters.state import State
     from movierec_platform.services.keys import Keys
 
-    return Keys(State.open(settings_of(home)).keys)
+    return Keys(State.open(settings_of(home, "state")).keys)
 
 
 def _print_made(made: "Made") -> None:

@@ -38,8 +38,9 @@ def verify(
     from movierec_platform.local.progress import reading_progress
     from movierec_platform.services import verify as parity_check
 
+    settings = settings_of(home, "lake", "graph", "queues")
     with reading_progress(err) as on_progress:
-        parity = parity_check.verify(settings_of(home), timeout if wait else 0.0, on_progress)
+        parity = parity_check.verify(settings, timeout if wait else 0.0, on_progress)
     if as_json:
         print_json(parity.as_json())
     else:
@@ -64,8 +65,9 @@ def repair(
     from movierec_platform.local.progress import reading_progress
     from movierec_platform.services.repair import repair as make_equal
 
+    settings = settings_of(home, "lake", "graph")
     with reading_progress(err) as on_progress:
-        repaired = make_equal(settings_of(home), dry_run, progress=on_progress, on_wait=err.print)
+        repaired = make_equal(settings, dry_run, progress=on_progress, on_wait=err.print)
     if as_json:
         print_json(repaired.as_json())
     else:

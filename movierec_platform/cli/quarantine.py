@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +13,7 @@ from movierec_platform.domain.moments import epoch_ms
 from movierec_platform.errors import CheckFailed
 
 if TYPE_CHECKING:
+    from movierec_platform.config import Settings
     from movierec_platform.domain.quarantine import Filter
     from movierec_platform.services.quarantine import Outcome, Quarantine
 
@@ -52,7 +52,7 @@ def quarantine_list(
     from movierec_platform.domain.quarantine import statuses_named
 
     statuses = statuses_named(status)
-    page = _quarantine(home).page(_filter(reason, since, user), statuses, limit)
+    page = _quarantine(settings_of(home, "state")).page(_filter(reason, since, user), statuses, limit)
     there = sum(page.by_reason.values())
     if len(page.rows) < there:
         err.print(f"the latest {len(page.rows)} of {there} are shown: --limit {min(there, MOST_ROWS)} shows more")
@@ -74,7 +74,7 @@ def quarantine_list(
 @app.command("show")
 def quarantine_show(row_id: RowArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Show one refused event whole: its body, why it was refused, where it was landed, all that was done to it."""
-    quarantine = _quarantine(home)
+    quarantine = _quarantine(settings_of(home, "state"))
     row = quarantine.row(row_id)
     history = quarantine.history(row)
     if as_json:
@@ -107,7 +107,9 @@ def quarantine_patch(
     What the gate would refuse is not stored (exit 1), unless by --force. A poison row's body is a whole message: an
     event, an array of events, or what the platform packs. The event as it was posted stays in the history.
     """
-    patched = _quarantine(home).patch(row_id, sys.stdin.read() if event == "-" else event, actor(), force)
+    patched = _quarantine(settings_of(home, "state")).patch(
+        row_id, sys.stdin.read() if event == "-" else event, actor(), force
+    )
     if as_json:
         print_json(asdict(patched))
     elif patched.stored:
@@ -139,9 +141,10 @@ def quarantine_redrive(
     """
     from movierec_platform.services.redrive import Redrive
 
-    quarantine = _quarantine(home)
+    settings = settings_of(home, "state", "lake", "queues")
+    quarantine = _quarantine(settings)
     selection = quarantine.selection(row_ids or (), _filter(reason, since, user), everything)
-    outcome = Redrive.open(settings_of(home), quarantine.state).redrive(selection, actor())
+    outcome = Redrive.open(settings, quarantine.state).redrive(selection, actor())
     _print_outcome("redriven", outcome, as_json)
 
 
@@ -156,16 +159,16 @@ def quarantine_discard(
     home: HomeOption = None,
 ) -> None:
     """Give held events up for good; they stay in the table, and in S3. Say which: by ids, by filters, or --all."""
-    quarantine = _quarantine(home)
+    quarantine = _quarantine(settings_of(home, "state"))
     selection = quarantine.selection(row_ids or (), _filter(reason, since, user), everything)
     _print_outcome("discarded", quarantine.discard(selection, actor()), as_json)
 
 
-def _quarantine(home: Path | None) -> "Quarantine":
+def _quarantine(settings: "Settings") -> "Quarantine":
     from movierec_platform.adapters.state import State
     from movierec_platform.services.quarantine import Quarantine
 
-    return Quarantine(State.open(settings_of(home)))
+    return Quarantine(State.open(settings))
 
 
 def _filter(reason: str | None, since: str | None, user: int | None) -> "Filter":

@@ -17,7 +17,7 @@ def recommend(
     """Recommend movies to a user."""
     from movierec_platform.local.client import credentials, get_recommendations
 
-    settings = settings_of(home)
+    settings = settings_of(home, "api")
     recommendation = get_recommendations(settings.api_url, user, n, credentials(settings))
     if as_json:
         print_json(recommendation)

@@ -24,7 +24,7 @@ def replay(
 
     since_ms = epoch_ms(since)
     set_aside: list[SetAside] = []
-    count = put_back(settings_of(home), since_ms, set_aside.append)
+    count = put_back(settings_of(home, "lake", "queues"), since_ms, set_aside.append)
     out.print(f"{count} objects received since {moment(since_ms)} are on the raw queue again")
     for sentence in told_by_day(set_aside):
         out.print(plain(sentence))
@@ -51,7 +51,7 @@ def rebuild_graph(
     from movierec_platform.services.rebuild import rebuild
     from movierec_platform.services.rebuild_files import write_files
 
-    settings = settings_of(home)
+    settings = settings_of(home, "lake") if files is not None else settings_of(home, "lake", "graph")
     as_of_ms = None if as_of is None else epoch_ms(as_of)
     if files is not None:
         with phases(err) as advance:

@@ -32,7 +32,7 @@ def similarity_list(as_json: JsonOption = False, home: HomeOption = None) -> Non
     """
     from movierec_platform.services.similarity_versions import list_versions
 
-    standings = list_versions(settings_of(home))
+    standings = list_versions(settings_of(home, "lake", "graph"))
     if as_json:
         print_json([one.as_json() for one in standings])
         return
@@ -63,7 +63,7 @@ def similarity_show(version: VersionArgument, as_json: JsonOption = False, home:
     """
     from movierec_platform.services.similarity_versions import show_version
 
-    one = show_version(settings_of(home), version)
+    one = show_version(settings_of(home, "lake", "graph"), version)
     if as_json:
         print_json(one.as_json())
     else:
@@ -86,8 +86,9 @@ def similarity_publish(
     from movierec_platform.local.progress import phases
     from movierec_platform.services.similarity_versions import publish_named
 
+    settings = settings_of(home, "lake", "graph")
     with phases(err) as advance:
-        published = publish_named(settings_of(home), version, waive, actor(), time.time_ns() // 1_000_000, advance)
+        published = publish_named(settings, version, waive, actor(), time.time_ns() // 1_000_000, advance)
     _print_published(published)
 
 
@@ -102,8 +103,9 @@ def similarity_rollback(
     from movierec_platform.local.progress import phases
     from movierec_platform.services.similarity_versions import roll_back_named
 
+    settings = settings_of(home, "lake", "graph")
     with phases(err) as advance:
-        published = roll_back_named(settings_of(home), version, actor(), time.time_ns() // 1_000_000, advance)
+        published = roll_back_named(settings, version, actor(), time.time_ns() // 1_000_000, advance)
     _print_published(published)
 
 

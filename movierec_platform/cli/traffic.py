@@ -53,7 +53,7 @@ def traffic(
     each endpoint did and writes Locust's report; exit 1 when a request failed (being told to wait is no failure).
     """
     _refuse_given(context, OF_POSTING if locust else OF_LOCUST, locust)
-    settings = settings_of(home)
+    settings = settings_of(home, "api") if locust else settings_of(home, "api", "graph")
     if locust:
         from movierec_platform.local.locust import Load
 
@@ -90,10 +90,11 @@ def _load(settings: Settings, load: "Load", report: Path, ui: bool) -> None:
     locustfile = tests_folder() / "load" / "locustfile.py"
     require_locust_and_api(settings)
     if ui:
-        port = Ports().take(settings.locust_port)
-        moved = f" (port {settings.locust_port} was busy)" if settings.locust_port not in (0, port) else ""
-        out.print(f"Locust's page: http://{LOOPBACK}:{port}{moved}; Ctrl-C ends it and writes the report")
-        measured = run_load(settings, locustfile, load, report, port)
+        with Ports() as ports:
+            port = ports.take(settings.locust_port)
+            moved = f" (port {settings.locust_port} was busy)" if settings.locust_port not in (0, port) else ""
+            out.print(f"Locust's page: http://{LOOPBACK}:{port}{moved}; Ctrl-C ends it and writes the report")
+            measured = run_load(settings, locustfile, load, report, port)
     else:
         with progress(err, f"seconds of load on {settings.api_url}", load.duration_s) as advance:
 

@@ -48,6 +48,10 @@ class GraphServer(Server):
     http_port = 0
 
     @property
+    def ports(self) -> set[int]:
+        return {*super().ports, self.http_port} - {0}
+
+    @property
     def uri(self) -> str:
         return f"bolt://{self.host}:{self.port}"
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,9 @@ from movierec_platform.errors import UsageError
 from movierec_platform.local.processes import end, family_started_at, started_at_s
 
 ORPHANS_WITHIN_S = 10.0
+LOCK_ATTEMPTS = 10
+LOCK_POLL_S = 0.05
+RECORD = "stack.json"
 
 _log = logging.getLogger(__name__)
 
@@ -26,19 +30,28 @@ class HomeLock:
     def __init__(self, home: Path) -> None:
         """Raises UsageError, with the holder's pid, if another process has it."""
         self._file = (home / "stack.lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not self._is_taken():
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
             raise UsageError(
                 f"a stack is already running in {home} (pid {holder}): use it, stop it with Ctrl-C or `kill {holder}`, "
                 "or give this one another MOVIEREC_HOME"
-            ) from error
+            )
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def _is_taken(self) -> bool:
+        """Whether it is ours now. A command that looks whether a stack runs has it for a moment, no longer."""
+        for _ in range(LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_POLL_S)
+            else:
+                return True
+        return False
 
     def release(self) -> None:
         self._file.close()
@@ -52,20 +65,27 @@ class HomeLock:
 
 def is_running(home: Path) -> bool:
     """Whether this home has a running stack."""
-    if not (home / "stack.lock").is_file():
-        return False
     try:
-        HomeLock(home).release()
-    except UsageError:
+        with (home / "stack.lock").open("rb") as file:
+            # Shared, so that two that look at the same time do not take each other for a stack.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except BlockingIOError:
         return True
     return False
+
+
+def has_run(home: Path) -> bool:
+    """Whether this home ever had a stack."""
+    return (home / RECORD).is_file()
 
 
 class StackRecord:
     """`stack.json`: processes by pid and start time, and whether the queues were saved. Only for who holds the lock."""
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "stack.json"
+        self._path = home / RECORD
         self._lock = threading.Lock()
         try:
             self._content: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))

@@ -71,7 +71,7 @@ def work_on(name: QueueName, do: Do, ready: Callable[[], None], state: State, qu
 
 
 def drain(queue: Queue, work: Work, lease: Lease, run_id: str, policy: DrainPolicy) -> DrainReport:
-    """The report, after `linger_s` without work or `max_runtime_s` in all.
+    """The report, after `linger_s` without work, or none while another waits for the lease, or `max_runtime_s` in all.
 
     Waits for the lease while a predecessor hands over, then until `work` is ready. A message is deleted only after the
     work on it has returned, so a killed run loses nothing. While a dependency is down the run retries in place with
@@ -102,6 +102,8 @@ def drain(queue: Queue, work: Work, lease: Lease, run_id: str, policy: DrainPoli
                 events += count
                 messages += len(done)
                 last_work_s = time.monotonic()
+            elif lease.is_wanted():
+                return DrainReport(events, messages, "idle")
 
 
 class _Defect(Exception):

@@ -73,7 +73,7 @@ def rebuild(
         try:
             held.enter_context(lease.held(owner, timeout_s=0))
         except LeaseHeld:
-            on_wait(f"the graph ingest is at work: waiting until it has been idle for {settings.drain_linger_s:g} s")
+            on_wait("the graph ingest is at work: waiting until it has nothing to do")
             try:
                 held.enter_context(lease.held(owner, timeout_s=wait_s))
             except LeaseHeld:

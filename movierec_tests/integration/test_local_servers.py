@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ import pytest
 from neo4j.exceptions import ClientError
 
 from movierec_platform.adapters.aws import s3_client, sqs_client
+from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
 from movierec_platform.config import Settings, load_settings
@@ -26,6 +28,7 @@ from movierec_platform.errors import Conflict, ServerFailed, UsageError
 from movierec_platform.infrastructure.provision import LIFECYCLE, MAX_RECEIVES, provision
 from movierec_platform.local.aws import AwsServer
 from movierec_platform.local.graph import DATABASE, USER, GraphServer
+from movierec_platform.local.identity import EMULATOR_PROBE, stack_at
 from movierec_platform.local.ports import Ports
 from movierec_platform.local.record import HomeLock, StackRecord
 from movierec_platform.local.server import Command, Server
@@ -43,8 +46,11 @@ class Script(Server):
     code = ""
 
     def command(self) -> Command:
-        environment = {**os.environ, "READY": str(self.ready), "PORT": str(self.port)}
+        environment = {**os.environ, "READY": str(self.ready)}
         return Command([sys.executable, "-c", self.code], environment)
+
+    def reserve_port(self) -> None:
+        return  # it listens nowhere
 
     def is_ready(self) -> bool:
         return self.ready.exists()
@@ -182,11 +188,7 @@ def test_a_port_lost_between_look_and_bind_is_replaced(tmp_path: Path, aws_serve
             self.looks += 1
             return aws_server.port if self.looks == 1 else super().take(wanted, host)
 
-    class OwnPort(AwsServer):
-        def is_ready(self) -> bool:  # on the lost port the other server would answer
-            return self.port != aws_server.port and super().is_ready()
-
-    server = OwnPort(tmp_path, 0, LateLook())
+    server = AwsServer(tmp_path, 0, LateLook())  # on the lost port the other one answers as it would
     server.start()
     try:
         assert server.port != aws_server.port
@@ -266,6 +268,22 @@ def test_one_stack_a_home(tmp_path: Path) -> None:
     with HomeLock(tmp_path), pytest.raises(UsageError, match=rf"already running in .* \(pid {os.getpid()}\)"):
         HomeLock(tmp_path)
     HomeLock(tmp_path).release()
+
+
+def test_two_stacks_that_start_together_have_servers_of_their_own(tmp_path: Path) -> None:
+    with Ports() as ports:
+        wanted = {f"{name}_port": ports.take(0) for name in ("aws", "bolt", "api", "metrics", "dagster")}
+    stacks = [Stack(load_settings({"home": tmp_path / name, **wanted})) for name in ("one", "other")]
+    with ThreadPoolExecutor() as pool, stacks[0], stacks[1]:
+        began = [pool.submit(stack.start, only_stores=True) for stack in stacks]
+        started = [one.result() for one in began]
+        told = [stack_at(settings.aws_endpoint_url or "", EMULATOR_PROBE) for settings in started]
+        assert told == [settings.stack_id for settings in started]
+        addresses = [{where for _, where, _ in stack.addresses()} for stack in stacks]
+        assert not addresses[0] & addresses[1]
+        for settings in started:
+            with Graph.open(settings) as graph:
+                graph.ping()
 
 
 def test_a_graph_older_than_the_one_that_the_home_ran_last_is_refused_and_nothing_forgotten(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """From POST to graph, quarantine and parity, step by step over real queues, objects and graph."""
 
 import json
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -256,6 +257,21 @@ def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platfor
     assert (report.events, report.messages, report.left_because) == (25, 25, "idle")
     assert platform.queues.raw.depth().total == 0
     assert FileLease(platform.settings.home / "leases", "raw", 0).view().released_by == "run"
+
+
+def test_a_resident_drain_stays_without_work_until_another_waits_for_its_place(platform: Platform) -> None:
+    resident = DrainPolicy(linger_s=math.inf, max_runtime_s=600, overlap_s=5, grace_s=5)
+    lease, raw = FileLease(platform.settings.home / "leases", "raw", 0), platform.queues.raw
+    with ThreadPoolExecutor(1) as pool:
+        draining = pool.submit(platform.drain, "raw", resident)
+        while lease.view().holder is None:
+            assert not draining.done()
+        raw.send([json.dumps(GOOD)])
+        while raw.depth().total:
+            assert not draining.done()
+        with lease.held("rebuild", 60):
+            report = draining.result()
+    assert (report.events, report.left_because) == (1, "idle")
 
 
 def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform) -> None:
