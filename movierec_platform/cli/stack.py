@@ -2,6 +2,7 @@
 
 import sys
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,14 +48,24 @@ def demo(
 
 
 def test(context: typer.Context) -> None:
-    """Run the test suite, its files side by side on all cores; what follows is given to pytest."""
+    """Run the tests of everyday work on all cores; --all runs what CI runs, --changed what a change can break.
+
+    --long runs also what takes hours. What follows is given to pytest. However it ends, it leaves no process.
+    """
+    from importlib.util import find_spec
+
+    from movierec_platform.local.processes import run_and_leave_nothing
+
     checkout = tests_folder().parent
-    try:
-        import pytest
-    except ImportError:
-        raise UsageError("pytest is not installed: pip install 'movierec-platform[test,load]'") from None
+    if find_spec("pytest") is None:
+        raise UsageError(
+            "pytest is not installed: run `python3 -m movierec_platform test` in the clone, "
+            "or pip install 'movierec-platform[test,load,traces]'"
+        )
     # A worker has servers of its own (a JVM among them): beyond four they are in each other's way. The files with few
     # tests, which pytest-xdist would leave for the end, are the long ones: whole stacks.
     side_by_side = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
-    here = ["--rootdir", str(checkout), "-c", str(checkout / "pyproject.toml")]
-    sys.exit(pytest.main([*here, *side_by_side, *context.args]))
+    if len([word for word in context.args if Path(word.partition("::")[0]).is_file()]) == 1:
+        side_by_side = []  # one file is one worker's work
+    here = ["--rootdir", str(checkout), "-c", str(checkout / "pyproject.toml"), "--durations=15"]
+    sys.exit(run_and_leave_nothing([sys.executable, "-m", "pytest", *here, *side_by_side, *context.args]))

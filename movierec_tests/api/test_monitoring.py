@@ -156,6 +156,7 @@ def test_prometheus_can_evaluate_every_alert_and_every_panel(prometheus):
     assert sorted(loaded) == sorted(ALERTS)
 
 
+@pytest.mark.thorough("Prometheus")
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -207,6 +207,7 @@ def test_a_python_without_venv_gets_one_sentence(checkout: Path, tmp_path_factor
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.thorough("the installation")
 def test_without_network_it_says_so_and_the_next_run_starts_again(checkout: Path) -> None:
     """Needs seconds: the venv is real. Somebody else's `.venv` is kept aside."""
     (checkout / ".venv").mkdir()
@@ -271,6 +272,7 @@ def served() -> Iterator[Callable[[Path], str]]:
         yield serve
 
 
+@pytest.mark.thorough("the installation")
 @pytest.mark.parametrize("installer", ["uv", "pip"])
 def test_a_first_run_installs_what_is_locked_and_the_next_only_starts(
     checkout: Path, tmp_path_factory: pytest.TempPathFactory, served: Callable[[Path], str], installer: str

@@ -52,6 +52,8 @@ def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.tools
+@pytest.mark.thorough("tools")
 @pytest.mark.parametrize(
     "tool",
     [

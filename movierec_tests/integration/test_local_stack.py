@@ -337,6 +337,7 @@ def test_stopping_cancels_runs_and_leaves_no_process(up: Up) -> None:
     assert set(listed.stdout.split()) == {"CANCELED"}
 
 
+@pytest.mark.thorough("whole stacks")
 def test_killed_in_every_way_it_comes_back_with_all_it_had(tmp_path: Path) -> None:
     ups = [Up(tmp_path)]
     try:
@@ -424,6 +425,7 @@ def test_urls_alone_put_it_on_postgres(tmp_path: Path, postgres_server: Postgres
     assert postgres_server.execute("SELECT DISTINCT status FROM runs", database) == [("CANCELED",)]
 
 
+@pytest.mark.thorough("whole stacks")
 def test_a_server_that_cannot_start_takes_the_others_with_it(tmp_path: Path) -> None:
     (tmp_path / "graph").mkdir()
     (tmp_path / "graph" / "databases").write_text("not a folder")
