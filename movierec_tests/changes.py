@@ -1,4 +1,4 @@
-"""`--changed`: the test files that a change can break.
+"""`--changed`, or `--changed=SINCE`: the test files that a change can break.
 
 A changed module can break every test file that imports it, directly or through others; whatever a conftest.py imports
 is imported by the files below it. Another changed file can break the tests that name it.
@@ -18,10 +18,10 @@ PACKAGE, TESTS = "movierec_platform", "movierec_tests"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--changed",
-        metavar="SINCE",
+        metavar="=SINCE",
         nargs="?",
         const="origin/main",
-        help="run the test files that the changes since this commit can break [origin/main]",
+        help="run the test files that the changes since this commit can break [=origin/main]",
     )
 
 

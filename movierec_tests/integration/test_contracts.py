@@ -33,6 +33,7 @@ DOMAIN_MAY_IMPORT = {
     "pandas",
     "pydantic",
     "pydantic_core",
+    "dateutil",
     "msgspec",
     "movierec_platform",
 }
