@@ -10,6 +10,7 @@ from movierec_platform import __version__
 from movierec_platform.cli import (
     backups,
     batch,
+    docs,
     evaluate,
     infrastructure,
     keys,
@@ -44,6 +45,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 app.command()(stack.up)
 app.command()(stack.demo)
+app.command()(docs.docs)
 app.command()(batch.load)
 app.command()(batch.nightly)
 app.command()(recommend.recommend)
