@@ -5,9 +5,10 @@ import fcntl
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 
@@ -15,6 +16,19 @@ from movierec_platform.errors import UsageError
 from movierec_platform.local.processes import end, family_started_at, started_at_s
 
 ORPHANS_WITHIN_S = 10.0
+LOOKS_OUTLASTED = 5
+LOOK_S = 0.02
+
+
+def _lock(file: TextIO) -> None:
+    """The file is locked for us alone. Raises BlockingIOError if another process holds it, not merely looks (`holder`)."""
+    for left in reversed(range(LOOKS_OUTLASTED)):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(LOOK_S)
 
 
 class HomeLock:
@@ -24,13 +38,13 @@ class HomeLock:
         """Raises UsageError, with the holder's pid, if another process has it."""
         self._file = (home / "stack.lock").open("a+", encoding="utf-8")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except BlockingIOError as error:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
             raise UsageError(
-                f"a stack is already running in {home} (pid {holder}): use it, stop it with Ctrl-C or `kill {holder}`, "
+                f"a stack is already running in {home} (pid {holder}): use it, stop it with `movierec stop`, "
                 "or give this one another MOVIEREC_HOME"
             ) from error
         self._file.truncate(0)
@@ -47,15 +61,22 @@ class HomeLock:
         self.release()
 
 
+def holder(home: Path) -> int | None:
+    """Pid of the process whose stack runs in this home; None if none runs."""
+    lock = home / "stack.lock"
+    if not lock.is_file():
+        return None
+    with lock.open("r", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read().strip() or 0) or None
+    return None
+
+
 def is_running(home: Path) -> bool:
     """Whether this home has a running stack."""
-    if not (home / "stack.lock").is_file():
-        return False
-    try:
-        HomeLock(home).release()
-    except UsageError:
-        return True
-    return False
+    return holder(home) is not None
 
 
 class StackRecord:
@@ -78,6 +99,11 @@ class StackRecord:
     def graph(self) -> str | None:
         """The graph that has all that was written; None if nothing is known of a stack."""
         return self._content.get("graph", "embedded") if self._content else None
+
+    def latest(self) -> list[tuple[str, int, float]]:
+        """(name, pid, start time) of the latest process of each server."""
+        servers = {one["name"]: one for one in self._content.get("servers", [])}
+        return [(name, one["pid"], one["created_at_s"]) for name, one in servers.items()]
 
     def end_orphans(self, within_s: float = ORPHANS_WITHIN_S) -> int:
         """Nothing that the recorded stack started is left; how many processes were ended, killed after that time."""

@@ -20,6 +20,7 @@ def run_stack(settings: Settings, console: Console) -> None:
     """
     with on_first_signal(leave), Stack(settings) as stack:
         start(stack, console)
+        say_what_is_next(console)
         keep(stack, console)
 
 
@@ -37,6 +38,11 @@ def start(stack: Stack, console: Console) -> None:
     stack.start(reporter(console))
     console.print(address_table(stack))
     console.print(f"Variables for other programs: {stack.env_file}", markup=False)
+
+
+def say_what_is_next(console: Console) -> None:
+    """What people do with a stack first."""
+    console.print("next, in another terminal: `movierec load`, `movierec nightly`, `movierec open`", markup=False)
 
 
 def stop(stack: Stack, console: Console) -> None:
