@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def movierec(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MOVIEREC_HOME": str(home)}
+    environment = {**os.environ, "MOVIEREC_HOME": str(home), "BROWSER": "true"}
     return subprocess.run(
         [sys.executable, "-m", "movierec_platform", *words],
         capture_output=True,
