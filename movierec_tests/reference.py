@@ -50,8 +50,9 @@ def cli() -> str:
     asked = ["movierec_platform.cli.main", "utils", "docs", "--name", "movierec"]
     described = html.unescape(CliRunner().invoke(typer.cli.app, asked, catch_exceptions=False).output)
     head = (
-        "# Commands\n\n`movierec` is `python3 -m movierec_platform`; `.venv/bin` has it after the first run. Exit codes: "
-        "0 done, 1 a check said no, 2 wrong usage, 3 a dependency is down, 130 interrupted by Ctrl-C."
+        "# Commands\n\n`movierec` is `python3 -m movierec_platform`; `.venv/bin` has it after the first run. "
+        "Exit codes: 0 done, 1 a check said no, 2 wrong usage, 3 a dependency is down, 70 a defect, 130 interrupted, "
+        "141 nobody reads the output."
     )
     return described.replace("# `movierec`", head, 1)
 
@@ -127,15 +128,13 @@ def lake() -> str:
 def events() -> str:
     """The fields of an event, and the reasons for which one is refused."""
     event = _openapi()["paths"]["/ingest"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
-    fields = [
-        (f"`{name}`", _type(one), one.get("description", ""))
-        for name, one in event["properties"].items()
-    ]
+    fields = [(f"`{name}`", _type(one), one.get("description", "")) for name, one in event["properties"].items()]
     return "\n\n".join(
         [
             "# Events and reason codes",
             "A body of `POST /ingest` is one event, an array of events, or NDJSON. `user_id`, "
-            "`movie_id` (or `item_id`) and, for the type `rating`, `rating` are required. Unknown fields are ignored and counted.",
+            "`movie_id` (or `item_id`) and, for the type `rating`, `rating` are required. Unknown fields are ignored "
+            "and counted.",
             table(("field", "type", "meaning"), fields),
             "## Reason codes",
             "A refused event is in quarantine with one of these ([quarantine](../howto/quarantine.md)).",
@@ -201,7 +200,10 @@ def _route(method: str, path: str, operation: dict[str, Any], document: dict[str
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     if "$ref" in body:
         body = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
-    rows += [(f"`{name}`", "body", _type(one), one.get("description", "")) for name, one in body.get("properties", {}).items()]
+    rows += [
+        (f"`{name}`", "body", _type(one), one.get("description", ""))
+        for name, one in body.get("properties", {}).items()
+    ]
     if rows:
         parts.append(table(("parameter", "in", "type", "meaning"), rows))
     return parts

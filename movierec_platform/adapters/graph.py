@@ -37,6 +37,7 @@ from movierec_platform.adapters.graph_pairs import (
     replace_edges,
     states_of_pairs,
     states_of_users,
+    watched,
 )
 from movierec_platform.adapters.graph_similarity import (
     COUNT_SIMILAR,
@@ -100,6 +101,10 @@ class Graph(Connection):
         rows = self._read(MOVIE_POPULARITY)
         return [(movie_id, ratings) for movie_id, ratings in rows]
 
+    def known_movies(self, movie_ids: Collection[int]) -> set[int]:
+        """Those of these movies that are in the graph."""
+        return {row[0] for row in self._read(KNOWN_MOVIES, ids=sorted(movie_ids))}
+
     # Users and pairs
 
     def user_ids(self) -> list[int]:
@@ -108,7 +113,8 @@ class Graph(Connection):
 
     def users_from(self, first: int, n: int) -> list[tuple[int, int]]:
         """(id, movies visibly seen) of the first `n` users from this id on, by id."""
-        return [(user_id, seen) for user_id, seen in self._read(USERS_FROM, first=first, n=n)]
+        found = self._read(USERS_FROM, first=first, n=n)
+        return [(user_id, seen) for user_id, seen in found if type(user_id) is int]  # others were made by hand
 
     def apply_pairs(self, pairs: Mapping[Pair, PairState]) -> set[int]:
         """Every pair's registers are merged into the graph in one transaction; returns the movies that it lacks.
@@ -124,7 +130,7 @@ class Graph(Connection):
     def history(self, user_id: int) -> list[Watched]:
         """What the user has visibly seen, latest first; empty for an unknown user."""
         [[seen]] = self._read(HISTORY, user_id=user_id)
-        return [Watched(*one) for one in sorted(seen, key=lambda one: (-one[2], one[0]))]
+        return watched(seen)
 
     def changes(self, since: Position | None) -> Changes:
         """Whose history was changed by what was committed after `since`; None: by whatever was."""
@@ -156,7 +162,7 @@ class Graph(Connection):
         Only where the graph still holds exactly the edges that the difference was found with: what was written since
         is never undone.
         """
-        known = {row[0] for row in self._read(KNOWN_MOVIES, ids=sorted({one.movie_id for one in differences}))}
+        known = self.known_movies({one.movie_id for one in differences})
         wanted = {one.pair: one for one in differences if one.lake is None or one.movie_id in known}
         unknown_movies = frozenset(one.movie_id for one in differences if one.pair not in wanted)
         try:

@@ -1,6 +1,6 @@
 """Pairs in Cypher: what users have seen (VIO) and taken back (RETIRO), how they stand and how they change."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,16 +11,20 @@ from movierec_platform.adapters.graph_catalogue import KNOWN_MOVIES
 from movierec_platform.adapters.graph_changes import announce
 from movierec_platform.adapters.graph_connection import run
 from movierec_platform.domain.differences import Difference, edge_type
-from movierec_platform.domain.registers import UNSEEN, Pair, PairState
+from movierec_platform.domain.registers import UNSEEN, Pair, PairState, state_of
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One movie in a user's history; `rating` is None for a view."""
+    """One movie in a user's history; `rating` is None for a view, `seen_at_ms` 0 where the edge tells no time."""
 
     movie_id: int
     rating: float | None
     seen_at_ms: int
+
+
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999: what a clock can show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,28 @@ DELETE e
 """
 
 
+def watched(rows: Iterable[Sequence[Any]]) -> list[Watched]:
+    """The history in these rows of HISTORY, latest first, each movie once.
+
+    An edge may have been made by hand: without properties, with values of other types, twice. Its movie was seen; what
+    it says beside that counts only where an event could have said it.
+    """
+    latest: dict[int, Watched] = {}
+    for movie_id, rating, seen_at_ms in rows:
+        if type(movie_id) is not int:
+            continue
+        known_rating = type(rating) in (int, float) and 0.5 <= rating <= 5.0
+        known_time = type(seen_at_ms) is int and 0 <= seen_at_ms <= LAST_MS
+        one = Watched(movie_id, rating if known_rating else None, seen_at_ms if known_time else 0)
+        if movie_id not in latest or latest[movie_id].seen_at_ms < one.seen_at_ms:
+            latest[movie_id] = one
+    return sorted(latest.values(), key=lambda one: (-one.seen_at_ms, one.movie_id))
+
+
 def states_of_pairs(transaction: neo4j.ManagedTransaction, pairs: Collection[Pair]) -> dict[Pair, _Stored]:
     """How each of these pairs stands, by pair; a pair whose movie is unknown is missing."""
     [[rows]] = run(transaction, _STATES_OF_PAIRS, pairs=[list(pair) for pair in sorted(pairs)])
-    return {(user, movie): _Stored(edge, PairState(*state)) for user, movie, edge, *state in rows}
+    return {(user, movie): _Stored(edge, state_of(*state)) for user, movie, edge, *state in rows}
 
 
 def states_of_users(transaction: neo4j.ManagedTransaction, pairs: Collection[Pair]) -> dict[Pair, _Stored]:
@@ -123,7 +145,7 @@ def states_of_users(transaction: neo4j.ManagedTransaction, pairs: Collection[Pai
     [[rows]] = run(transaction, _STATES_OF_USERS, ids=sorted({user for user, _ in pairs}))
     for user, movie, edge, *state in rows:
         if (user, movie) in stored:
-            stored[user, movie] = _Stored(edge, PairState(*state))
+            stored[user, movie] = _Stored(edge, state_of(*state))
     return stored
 
 

@@ -26,7 +26,7 @@ class Publication:
 
 PUBLICATION: LiteralString = """
 MATCH (p:Publicacion {name: 'similarity'}) WHERE p.version IS NOT NULL
-RETURN p.version, p.previous, p.published_at_ms, coalesce(p.why, '')
+RETURN p.version, p.previous, coalesce(p.published_at_ms, 0), coalesce(p.why, '')
 """
 TAKE_SIMILARITY: LiteralString = """
 MERGE (p:Publicacion {name: 'similarity'})

@@ -1,4 +1,4 @@
-"""The API keys in the state database; of their secrets it has salted hashes only. Every method is one transaction."""
+"""The API keys in the state database; of their secrets it has salted digests only. Every method is one transaction."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,6 +22,7 @@ _keys = sa.Table(
     sa.Column("expires_at_ms", sa.BigInteger),
     sa.Column("revoked_at_ms", sa.BigInteger),
     sa.Column("last_used_on", sa.String),
+    sa.Column("digest", sa.LargeBinary),
 )
 
 Turn = Callable[[sa.Table | None], AbstractContextManager[sa.Connection]]
@@ -66,6 +67,11 @@ class KeysTable:
                 return False
             _add(connection, successor)
             return True
+
+    def learn_digest(self, key_id: str, digest: bytes) -> None:
+        """The key is known by this digest from now on."""
+        with self._turn(None) as connection:
+            connection.execute(sa.update(_keys).where(_keys.c.id == key_id).values(digest=digest))
 
     def used(self, key_id: str, day: str) -> None:
         """The key was last used on this day."""

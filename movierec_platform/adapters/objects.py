@@ -1,6 +1,6 @@
 """S3: a put is durable when it returns, and a later get or list sees it. Failures are ObjectStoreUnavailable.
 
-Calls end within 25 s (three attempts each).
+A call ends within CALL_S of `domain.budget`, and of a body every piece comes within READ_S.
 """
 
 from collections import deque
@@ -141,6 +141,15 @@ class ObjectStore:
                 parts += [one["Prefix"][len(prefix) :].rstrip("/") for one in page.get("CommonPrefixes", [])]
                 keys += [one["Key"] for one in page.get("Contents", [])]
         return parts, keys
+
+    def answers(self) -> None:
+        """Raises ObjectStoreUnavailable unless S3 answers for this bucket, be it that listing it is not allowed."""
+        try:
+            self.ping()
+        except ObjectStoreUnavailable as error:
+            cause = error.__cause__
+            if not (isinstance(cause, ClientError) and cause.response["Error"]["Code"] == "403"):
+                raise
 
     def ping(self) -> None:
         """Nothing, if the bucket is there."""

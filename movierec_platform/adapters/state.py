@@ -1,10 +1,9 @@
-"""The state database: quarantine, API keys, counters and marks. SQLite (WAL, synchronous FULL) or Postgres, by URL.
+"""The state database: quarantine, defects, API keys, counters, marks. SQLite (WAL, synchronous FULL) or Postgres.
 
-Every method is one transaction, durable when it returns. A writer waits up to 30 s for another. Failures are
-StateUnavailable.
+Every method is one transaction, durable when it returns. A writer waits for another, up to 30 s (Postgres: 20 s).
+Failures are StateUnavailable; `state_engine` has the limits.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +13,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
+from movierec_platform.adapters.defects import DefectsTable
 from movierec_platform.adapters.keys import KeysTable
 from movierec_platform.adapters.migrations import ensure_schema
 from movierec_platform.adapters.quarantine import QuarantineTable
+from movierec_platform.adapters.state_engine import TRANSACTION_TIMEOUT_S, cut_off_late, open_engine
 from movierec_platform.config import Settings
 from movierec_platform.domain.freshness import CounterKey, Labels
 from movierec_platform.errors import StateUnavailable
 
-BUSY_TIMEOUT_S = 30
 FORGOTTEN_MARK = "tallies_forgotten_before_ms"
+_SET_ASIDE_MARK = "set_aside_objects"
 _DRIFT_MARK = "parity_drift_pairs"
 _COMPARED_MARK = "parity_compared_at_ms"
 
@@ -78,11 +78,14 @@ class Drift:
 class State:
     """One state database; thread-safe."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, timeout_s: float = TRANSACTION_TIMEOUT_S) -> None:
+        """`timeout_s` is for a transaction on Postgres."""
         self._engine = engine
+        self._timeout_s = timeout_s
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-        self.keys = KeysTable(self._turn)
-        self.quarantine = QuarantineTable(self._turn, self._insert, self._add)
+        self.keys = KeysTable(self.turn)
+        self.quarantine = QuarantineTable(self.turn, self._insert, self._add)
+        self.defects = DefectsTable(self.turn, self._insert)
 
     @classmethod
     def open(cls, settings: Settings) -> "State":
@@ -93,15 +96,18 @@ class State:
         url = sa.make_url(settings.state_database_url)
         if url.get_backend_name() == "sqlite" and url.database:
             settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = sa.create_engine(url, hide_parameters=True)
-        if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _configure_sqlite)
+        engine = open_engine(url)
         with _answering():
             ensure_schema(engine)
         return cls(engine)
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def ping(self) -> None:
+        """Raises StateUnavailable if the database does not answer."""
+        with self._transaction() as connection:
+            connection.execute(sa.select(1))
 
     # Counters
 
@@ -190,12 +196,20 @@ class State:
             pairs, compared_at_ms = _marked(connection, _DRIFT_MARK), _marked(connection, _COMPARED_MARK)
         return None if pairs is None or compared_at_ms is None else Drift(pairs, compared_at_ms)
 
+    def note_set_aside(self, objects: int) -> None:
+        """So many raw objects could not be read."""
+        self.mark(_SET_ASIDE_MARK, objects)
+
+    def set_aside(self) -> int | None:
+        """How many raw objects could not be read when that was looked at last; None before the first time."""
+        return self.marked(_SET_ASIDE_MARK)
+
     def _mark(self, connection: sa.Connection, name: str, value: int) -> None:
         insert: Any = self._insert(_marks).values(name=name, value=value)
         connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
     @contextmanager
-    def _turn(self, table: sa.Table | None) -> Iterator[sa.Connection]:
+    def turn(self, table: sa.Table | None = None) -> Iterator[sa.Connection]:
         """A transaction; with a table, one that no other turn at that table overlaps."""
         with self._transaction() as connection:
             if table is not None and connection.dialect.name == "sqlite":
@@ -206,7 +220,12 @@ class State:
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        with _answering(), self._engine.begin() as connection:
+        with (
+            _answering(),
+            self._engine.connect() as connection,
+            cut_off_late(connection, self._timeout_s),
+            connection.begin(),
+        ):
             yield connection
 
 
@@ -215,7 +234,9 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StateUnavailable(f"the state database does not answer: {error}") from error
+        # Without the statement and the web address that SQLAlchemy adds.
+        cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise StateUnavailable(f"the state database does not answer: {cause}") from error
 
 
 def _worked_until(stage: str) -> str:
@@ -225,22 +246,6 @@ def _worked_until(stage: str) -> str:
 def _marked(connection: sa.Connection, name: str) -> int | None:
     value: int | None = connection.execute(sa.select(_marks.c.value).where(_marks.c.name == name)).scalar()
     return value
-
-
-def _configure_sqlite(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
-    # The change to WAL, once in a database's life, does not wait for others that open it: it fails at once.
-    for attempt in Retrying(
-        retry=retry_if_exception_type(sqlite3.OperationalError),
-        wait=wait_random(0.01, 0.05),
-        stop=stop_after_delay(BUSY_TIMEOUT_S),
-        reraise=True,
-    ):
-        with attempt:
-            cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
 
 
 def _labels_text(labels: Labels) -> str:

@@ -4,12 +4,13 @@ Where they do not, everybody who reaches the API may do everything: programs of 
 """
 
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
 
 from flask import Flask, g, request
 
 from movierec_platform.api.errors import Problem
+from movierec_platform.api.limits import RateLimits, client
 from movierec_platform.api.observed import tell
+from movierec_platform.domain.browsers import is_own_page
 from movierec_platform.domain.keys import Key, Scope
 from movierec_platform.services.keys import Verifier
 
@@ -18,12 +19,17 @@ KEY_COOKIE = "movierec_key"
 
 
 def require_keys(
-    app: Flask, verifier: Verifier, scopes: Mapping[str, Scope | None], on_refusal: Callable[[], object]
+    app: Flask, verifier: Verifier, scopes: Mapping[str, Scope | None], limits: RateLimits | None = None
 ) -> None:
     """From now on requests of this app need a key with the scope of their blueprint, by its name here.
 
-    OPTIONS needs none: browsers ask it without. A path that does not exist needs any key.
+    OPTIONS needs none: browsers ask it without. A path that does not exist needs any key. Requests without a right key
+    count for the limit of their address; beyond it no key is looked up that is not known already.
     """
+
+    def check_limits() -> None:
+        if limits:
+            limits.check(client())
 
     @app.before_request
     def check() -> None:
@@ -32,9 +38,10 @@ def require_keys(
         if request.method == "OPTIONS" or (blueprint in scopes and scope is None):
             return
         try:
-            g.key = key = _key(verifier)
+            g.key = key = _key(verifier, check_limits)
         except Problem:
-            on_refusal()  # which may refuse it for being too frequent
+            if limits:
+                limits.hit(client())
             raise
         tell(key=key.id)
         if scope and scope not in key.scopes:
@@ -50,7 +57,7 @@ def actor() -> str:
     return f"api:{key.id}" if key else "api"
 
 
-def _key(verifier: Verifier) -> Key:
+def _key(verifier: Verifier, before_look_up: Callable[[], object]) -> Key:
     """The active key that the request gives."""
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     text = given.strip() if kind.lower() == "bearer" else request.headers.get("X-API-Key", "")
@@ -59,7 +66,7 @@ def _key(verifier: Verifier) -> Key:
     if not text:
         detail = "this needs an API key: send it as `Authorization: Bearer mrk_...` or `X-API-Key: mrk_...`"
         raise Problem(401, "key-required", detail, {"WWW-Authenticate": 'Bearer realm="movierec"'})
-    key = verifier.verify(text)
+    key = verifier.verify(text, before_look_up)
     if key is None:
         asked = {"WWW-Authenticate": 'Bearer realm="movierec", error="invalid_token"'}
         raise Problem(401, "invalid-key", "this API key is unknown, expired or revoked: ask for a new one", asked)
@@ -72,4 +79,4 @@ def _asked_by_our_page() -> bool:
     SameSite=Strict keeps cookies from other sites' requests, but a site's other ports and subdomains are not such.
     """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "none")
-    return site in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc == request.host)
+    return site in ("same-origin", "none") and (origin is None or is_own_page(origin, request.host))

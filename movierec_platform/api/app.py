@@ -10,6 +10,7 @@ from flask import Flask
 from flask_openapi3.openapi import OpenAPI
 
 from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.keys import KeysTable
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
@@ -20,13 +21,14 @@ from movierec_platform.api import metrics as metrics_resource
 from movierec_platform.api.access import require_keys
 from movierec_platform.api.browsers import guard_browsers
 from movierec_platform.api.errors import answer_errors
-from movierec_platform.api.limits import RateLimits, client, limit_requests
+from movierec_platform.api.limits import RateLimits, limit_requests
 from movierec_platform.api.metrics import RequestMetrics
 from movierec_platform.api.observed import observe
 from movierec_platform.api.page import browse, door, guide
 from movierec_platform.api.page import operations as operations_page
 from movierec_platform.config import Settings
 from movierec_platform.domain.keys import Scope
+from movierec_platform.services.circuit import Circuit, spared
 from movierec_platform.services.histories import Histories
 from movierec_platform.services.keys import Keys, Verifier
 from movierec_platform.services.land import Lander
@@ -40,6 +42,9 @@ log = logging.getLogger(__name__)
 
 GRAPH_RETRY_S = 0.5
 """The driver tries a second time, a second later, and gives up: a request does not wait as long as a batch would."""
+
+RETRY_STATE_AFTER_S = 5.0
+"""Keys are not looked up for so long after the state database did not answer: a connect waits for 3 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Services:
             opened_later.callback(opened.close)
             return opened
 
+        key_table = KeysTable(spared(Circuit(RETRY_STATE_AFTER_S), lambda table: state().turn(table)))
         lake = Lake(settings)
         snapshots = SnapshotHolder(graph, lake, settings.home / "snapshots", settings.snapshot_poll_s)
         histories = Histories(
@@ -89,7 +95,7 @@ class Services:
             snapshots=snapshots,
             histories=histories,
             recommender=Recommender(snapshots, histories, settings.query_weight_power),
-            movies=Movies(snapshots),
+            movies=Movies(snapshots, graph.known_movies),
             lander=Lander(settings),
             questioner=Questioner(
                 {"graph": graph.ping, "queue": queue.depth, "objects": objects.ping, "snapshot": snapshots.current}
@@ -97,7 +103,7 @@ class Services:
             state=state,
             redrive=lambda: Redrive(state(), objects, queue),
             operations=Operations(settings, state, graph, lake),
-            verifier=Verifier(lambda: state().keys, settings.key_cache_s),
+            verifier=Verifier(lambda: key_table, settings.key_cache_s),
             opened_later=opened_later,
         )
 
@@ -132,11 +138,11 @@ def app_of(settings: Settings, services: Services) -> OpenAPI:
     app.url_map.merge_slashes = False  # a path with // is not found, rather than redirected in HTML
     app.extensions["movierec"] = services
     resources = (
-        ingest.blueprint(settings, services.lander, metrics.landed),
+        ingest.blueprint(settings, services.lander, services.movies.unknown, metrics.landed),
         recommendations.blueprint(services.recommender),
         movies.blueprint(services.movies),
         quarantine.blueprint(services.redrive),
-        *health.blueprints(services.questioner),
+        *health.blueprints(services.questioner, settings.stack_id),
         metrics_resource.blueprint(metrics),
         keys.blueprint(lambda: Keys(services.state().keys), services.verifier.forget),
         document.blueprint(app, settings.keys_required),
@@ -160,7 +166,7 @@ def _admit(app: Flask, settings: Settings, verifier: Verifier, scopes: Mapping[s
     """Requests need the keys, and are as frequent, as the settings say; `scopes` by name of blueprint."""
     limits = RateLimits(settings.rate_limit) if settings.rate_limit else None
     if settings.keys_required:
-        require_keys(app, verifier, scopes, on_refusal=lambda: limits and limits.hit(client()))
+        require_keys(app, verifier, scopes, limits)
     if limits:
         limit_requests(app, limits, frozenset(name for name, scope in scopes.items() if scope is None))
 

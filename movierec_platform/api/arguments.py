@@ -76,6 +76,14 @@ class UserPath(Path):
     user: Id = Field(title="the user id", description="user id; one that nobody has is answered too")
 
 
+def require_utf8(what: str, text: bytes) -> None:
+    """400 unless this part of a URL, unquoted, is UTF-8: else it would be taken for some other text."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise Problem(400, "bad-parameter", f"{what} is not UTF-8") from None
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

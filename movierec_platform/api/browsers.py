@@ -1,24 +1,20 @@
-"""What browsers are told, and what keeps the pages of other sites out.
+"""What browsers are told, and what keeps the pages of other sites out: the rule is that of `domain.browsers`."""
 
-A page that the user of this machine has open could post to a loopback address; and with a name of its own that resolves
-to that address (DNS rebinding), it could read the answers too.
-"""
-
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
 from movierec_platform.api.errors import Problem
+from movierec_platform.api.front import AMBIGUOUS_HEADER
 from movierec_platform.config import Settings
+from movierec_platform.domain.browsers import OWN_NAMES, is_own_page, listed, refusal, wrong_name
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-OWN_NAMES = ("localhost", "127.0.0.1", "::1")
 POLICY = "Content-Security-Policy"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _TOLD = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -33,10 +29,16 @@ _PREFLIGHT_KEPT_S = 600
 def guard_browsers(app: Flask, settings: Settings) -> None:
     """From now on this app answers only by its own names where no key is needed, no foreign page may post, and every
     answer has the headers that browsers heed; an answer may have a Content-Security-Policy of its own."""
-    sites = frozenset(_listed(settings.cors_origins))
+    sites = frozenset(listed(settings.cors_origins))
     # Where keys are needed, a page would need one as well.
-    names = None if settings.keys_required else {settings.api_host, *OWN_NAMES, *_listed(settings.allowed_hosts)}
+    names = None if settings.keys_required else {settings.api_host, *OWN_NAMES, *listed(settings.allowed_hosts)}
     app.wsgi_app = _telling(app.wsgi_app)  # type: ignore[assignment,method-assign]
+
+    @app.before_request
+    def refuse_ambiguous() -> None:
+        """A proxy in front may have let through, or set, the header of the other name alone."""
+        if name := request.environ.get(AMBIGUOUS_HEADER):
+            raise Problem(400, "ambiguous-header", f"the header {name[:100]!r} has a `_` in its name: use `-`")
 
     @app.before_request
     def refuse_foreign() -> None:
@@ -44,12 +46,11 @@ def guard_browsers(app: Flask, settings: Settings) -> None:
         environ = request.environ
         host: str = environ.get("HTTP_HOST", "")
         origin: str = environ.get("HTTP_ORIGIN", "")
-        if names is not None and host and _name_in(host) not in names:
-            known = "use 127.0.0.1 or localhost, or add the name to MOVIEREC_ALLOWED_HOSTS"
-            raise Problem(400, "foreign-host", f"this API is not called {host[:100]!r}: {known}")
-        safe = not origin or origin in sites or request.method in ("GET", "HEAD", "OPTIONS")
-        if not safe and urlsplit(origin).netloc != request.host:
-            raise Problem(403, "foreign-origin", f"pages of {origin} may not post to {request.host}")
+        if names is not None and (why := wrong_name(host, names)):
+            raise Problem(400, "foreign-host", why)
+        safe = not origin or origin in sites or request.method in SAFE_METHODS
+        if not safe and not is_own_page(origin, request.host):
+            raise Problem(403, "foreign-origin", f"pages of {origin[:100]!r} may not post to {request.host[:100]!r}")
 
     if sites:
 
@@ -59,6 +60,16 @@ def guard_browsers(app: Flask, settings: Settings) -> None:
             if (origin := request.headers.get("Origin")) in sites:
                 _open_to(origin, response)
             return response
+
+
+def refuse_pages(app: Flask, names: Collection[str]) -> None:
+    """From now on this app answers only by these names, and no page of another site."""
+
+    @app.before_request
+    def refuse() -> None:
+        headers = {name.lower(): text for name, text in request.headers.items()}
+        if why := refusal(headers, names):
+            raise Problem(403, "foreign-page", why)
 
 
 def _telling(application: "WSGIApplication") -> "WSGIApplication":
@@ -82,16 +93,3 @@ def _open_to(origin: str, response: Response) -> None:
         response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "GET")
         response.headers["Access-Control-Allow-Headers"] = _SENDABLE
         response.headers["Access-Control-Max-Age"] = str(_PREFLIGHT_KEPT_S)
-
-
-@lru_cache(64)
-def _name_in(host: str) -> str | None:
-    """The name or address in a Host header, without the port; None where it is malformed."""
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
-
-
-def _listed(text: str) -> list[str]:
-    return [one.strip().rstrip("/") for one in text.split(",") if one.strip()]

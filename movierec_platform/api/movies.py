@@ -41,8 +41,9 @@ def blueprint(movies: Movies) -> Routes:
     def search(query: SearchQuery) -> Response:
         """The movies whose titles are most like what was typed.
 
-        Accents, case, punctuation and the order of words do not matter, a word may be only begun, and one or two
-        letters of a longer one wrong. Best match first (`score`, at most 1), then the most viewed.
+        Accents, case, punctuation and the order of words do not matter, nor whether words are joined, or which numerals
+        are used; a word may be only begun, and one or two letters of a longer one wrong. Best match first (`score`, at
+        most 1), then the most viewed.
         """
         return answer(movies.search(query.q, query.n, query.offset))
 

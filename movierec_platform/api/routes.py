@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import orjson
 from flask import Response, request
@@ -21,11 +22,15 @@ from flask_openapi3.types import ParametersTuple, ResponseDict
 from pydantic import BaseModel, TypeAdapter
 from werkzeug.datastructures import MultiDict
 
-from movierec_platform.api.arguments import Body, lists_of, read_json, read_path, read_query
+from movierec_platform.api.arguments import Body, Model, lists_of, read_json, read_path, read_query, require_utf8
 from movierec_platform.api.body import check_type, read_body
 from movierec_platform.api.errors import Problem, ProblemDocument
 from movierec_platform.domain.keys import Scope
 from movierec_platform.services.recommend import Items
+
+FORM = "application/x-www-form-urlencoded"
+MAX_FORM_BYTES = 64 * 1024
+MAX_FORM_FIELDS = 100
 
 BEARER, HEADER = "bearer", "header"
 """Names of the two ways to give a key."""
@@ -49,11 +54,30 @@ def _as_it_is(part: Any) -> orjson.Fragment:
 def read_text(limit: int) -> str:
     """The request's body, JSON in UTF-8 of at most `limit` bytes decompressed, as text."""
     check_type(request.mimetype, request.mimetype_params.get("charset", ""))
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
     try:
-        return read_body(request.stream, encoding, limit).decode()
+        return _body(limit).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Problem(400, "malformed-json", "the body is not UTF-8") from None
+
+
+def read_form(model: type[Model]) -> Model:
+    """The request's body, the fields of a form, as this model.
+
+    Never through Flask's `request.form`, which takes any length, and writes the parts of a multipart body to disk.
+    """
+    if request.mimetype not in (FORM, ""):
+        raise Problem(415, "unsupported-media-type", f"send the form as {FORM}", {"Accept": FORM})
+    text = _body(MAX_FORM_BYTES).decode(errors="replace")
+    try:
+        fields = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+    except ValueError:
+        raise Problem(400, "bad-parameter", f"a form has {MAX_FORM_FIELDS} fields at most") from None
+    return read_query(model, frozenset(), MultiDict(fields))
+
+
+def _body(limit: int) -> bytes:
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    return read_body(request.stream, encoding, limit, request.content_length)
 
 
 def problems(*statuses: int) -> ResponseDict:
@@ -140,9 +164,11 @@ def _view(
     def view(**segments: str) -> Response:
         arguments: dict[str, BaseModel] = {}
         if path:
+            require_utf8("the path", request.environ["PATH_INFO"].encode("latin-1"))
             arguments["path"] = read_path(path, segments)
         if query:
             given = bool(request.query_string)
+            require_utf8("the query", unquote_to_bytes(request.query_string))
             arguments["query"] = read_query(query, lists, request.args) if given else _defaults(query)
         if body:
             arguments["body"] = read_json(body, read_text(body.max_bytes), body.problem)

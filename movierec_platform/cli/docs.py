@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
-from movierec_platform.cli.printing import out, plain
+from movierec_platform.cli.printing import out, plain, print_line
 
 
 def docs(
-    page: Annotated[str | None, typer.Argument(help="A page, such as howto/keys or keys. Without it: the list.")] = None,
+    page: Annotated[
+        str | None, typer.Argument(help="A page, such as howto/keys or keys. Without it: the list.")
+    ] = None,
 ) -> None:
     """Show a page of the documentation, or the list of all."""
     from movierec_platform.services.guide import find, pages, title_of
@@ -20,7 +22,7 @@ def docs(
         return
     text = find(page)
     if not out.is_terminal:
-        print(text, end="")
+        print_line(text.rstrip("\n"))
         return
     from rich.markdown import Markdown
 

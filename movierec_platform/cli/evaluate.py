@@ -1,6 +1,5 @@
 """`movierec evaluate`: how good the recommendations are, and parameters that make them better."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err, moment, out
+from movierec_platform.cli.printing import err, moment, out, print_json, show
 from movierec_platform.domain.evaluation.protocol import Protocol, SplitKind
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def evaluate(
     from movierec_platform.services import evaluate as evaluation_of
     from movierec_platform.services.judge import published_model
 
-    settings = settings_of(home)
+    settings = settings_of(home, "lake")
     protocol = Protocol(split, k, test_share, seed, users, relevant_from)
     lake = Lake(settings)
     interactions = evaluation_of.read_visible(lake)
@@ -80,7 +79,7 @@ def evaluate(
         write_report(report, found, models, reference)
     if as_json:
         comparisons = {name: found.compare(reference, name).as_json() for name in models if name != reference}
-        print(json.dumps({**found.as_json(), "comparisons": comparisons}))
+        print_json({**found.as_json(), "comparisons": comparisons})
         return
     _print_evaluation(found, reference)
     if report is not None:
@@ -112,7 +111,7 @@ def _tune(
         suggestion = tune(interactions, configured, protocol, minutes, trials, on_trial)
     trials_path = write_suggestion(path, suggestion)
     if as_json:
-        print(json.dumps(suggestion.as_json()))
+        print_json(suggestion.as_json())
         return
     table = Table("", "configured", "suggested")
     configured_values = searched_values(suggestion.configured).values()
@@ -122,7 +121,7 @@ def _tune(
     table.add_row(
         f"NDCG@{protocol.k} on the test", *(f"{one.value:.4f} ({one.low:.4f}-{one.high:.4f})" for one in ndcgs)
     )
-    out.print(table)
+    show(table)
     out.print(
         f"{len(suggestion.trials)} trials on {suggestion.validation_users} users. Suggested beside configured, on the "
         f"test: {_difference(suggestion.comparison)}: {_which_is_better(suggestion.comparison)}"
@@ -139,7 +138,7 @@ def _print_evaluation(found: "Evaluation", reference: str) -> None:
     for metric, label in LABELS.items():
         cells = (cell(result.metrics[metric]) for result in found.models.values())
         table.add_row(label, *("\n".join(parts).rstrip() for parts in cells))
-    out.print(table)
+    show(table)
     since = "" if found.cut_ms is None else f" from {moment(found.cut_ms)} on, {found.newcomers} of them newcomers,"
     out.print(
         f"{found.users} users of {found.candidates} tested{since} on {found.test_interactions} interactions; "

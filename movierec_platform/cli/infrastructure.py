@@ -69,8 +69,10 @@ def provision(
         if made is None:
             raise UsageError(f"stack {name} was deleted meanwhile: run this again")
         resources = made
-    written = write_addresses(env_file, settings.model_copy(update=asdict(resources)), force)
-    out.print(f"{plain(str(env_file))} has {', '.join(written)}")
+    known, unknown = write_addresses(env_file, settings.model_copy(update=asdict(resources)), force)
+    out.print(f"{plain(str(env_file))} has {', '.join(known)}")
+    if unknown:
+        out.print(f"not known, to be filled in there where they are used: {', '.join(unknown)}")
 
 
 def destroy(

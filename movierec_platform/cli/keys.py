@@ -1,6 +1,5 @@
 """`movierec keys`: create, list, revoke and rotate API keys."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import day, err, moment, out, plain
+from movierec_platform.cli.printing import day, err, moment, out, plain, print_json, print_line, show
 
 if TYPE_CHECKING:
     from movierec_platform.services.keys import Keys, Made
@@ -41,7 +40,7 @@ def keys_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
     now = now_ms()
     shown = [key.shown(now) for key in _keys(home).all()]
     if as_json:
-        print(json.dumps([asdict(key) for key in shown]))
+        print_json([asdict(key) for key in shown])
         return
     table = Table()
     table.add_column("id", no_wrap=True, min_width=12)
@@ -55,7 +54,7 @@ def keys_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
         standing = f"{key.standing}{until} {day(since)}".strip()
         scopes = ", ".join(key.scopes)
         table.add_row(key.id, plain(key.name), scopes, standing, day(key.created_at_ms), key.last_used_on or "")
-    out.print(table)
+    show(table)
 
 
 @app.command("revoke")
@@ -79,12 +78,12 @@ def _keys(home: Path | None) -> "Keys":
     from movierec_platform.adapters.state import State
     from movierec_platform.services.keys import Keys
 
-    return Keys(State.open(settings_of(home)).keys)
+    return Keys(State.open(settings_of(home, "state")).keys)
 
 
 def _print_made(made: "Made") -> None:
     """The key alone to standard output, so that a script can take it."""
-    print(made.text)
+    print_line(made.text)
     ends = f", until {moment(made.key.expires_at_ms)}" if made.key.expires_at_ms else ""
     err.print(
         f"key {made.key.id} ({plain(made.key.name)}: {', '.join(made.key.scopes)}{ends}) is shown this once; keep it"

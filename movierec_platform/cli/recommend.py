@@ -1,13 +1,12 @@
 """`movierec recommend`: what the running API recommends to a user."""
 
-import json
 from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err
+from movierec_platform.cli.printing import err, print_json, print_line
 
 
 class Language(str, Enum):
@@ -33,7 +32,9 @@ def recommend(
     year_from: Annotated[int | None, typer.Option(help="Only films of this year or later.")] = None,
     year_to: Annotated[int | None, typer.Option(help="Only films of this year or earlier.")] = None,
     min_ratings: Annotated[int | None, typer.Option(min=0, help="Only films with at least this many ratings.")] = None,
-    diversity: Annotated[float | None, typer.Option(min=0, max=1, help="0: by score alone; up to 1: mixed genres.")] = None,
+    diversity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="0: by score alone; up to 1: mixed genres.")
+    ] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also films that the user has seen.")] = False,
     why: Annotated[bool, typer.Option("--why", help="Say under each film why it is there.")] = False,
     lang: Annotated[Language, typer.Option(help="Language of the list.")] = Language.es,
@@ -43,7 +44,7 @@ def recommend(
     """Recommend movies to a user."""
     from movierec_platform.local.client import credentials, get_history, get_recommendations
 
-    settings = settings_of(home)
+    settings = settings_of(home, "api")
     asked: dict[str, Any] = {
         "n": n,
         "genres": genre,
@@ -57,15 +58,18 @@ def recommend(
     }
     recommendation = get_recommendations(settings.api_url, user, asked, credentials(settings))
     if as_json:
-        print(json.dumps(recommendation, ensure_ascii=False))
+        print_json(recommendation)
         return
     head, coincidences = TEXTS[lang]
-    print(head.format(n=n, user=user))
+    print_line(head.format(n=n, user=user))
     for item in recommendation["items"]:
-        print(f"{item['rank']}. {item['title']} ({coincidences}: {item['coincidencias']})")
+        print_line(f"{item['rank']}. {item['title']} ({coincidences}: {item['coincidencias']})")
         if why:
-            print(f"   {item['reasons'][lang.value]}")
+            print_line(f"   {item['reasons'][lang.value]}")
     if len(recommendation["items"]) < n:
         err.print(f"no more films pass the filters: {len(recommendation['items'])} of {n}")
-    if recommendation["strategy"] != "graph_cf" and not get_history(settings.api_url, user, credentials(settings))["total"]:
+    if (
+        recommendation["strategy"] != "graph_cf"
+        and not get_history(settings.api_url, user, credentials(settings))["total"]
+    ):
         err.print(f"user {user} is not known: these are films that many people watch")

@@ -1,6 +1,5 @@
 """`movierec replay` and `rebuild`: put landed events back on the queue, make anew from the lake what was lost."""
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Annotated
 import typer
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err, moment, out
+from movierec_platform.cli.printing import err, moment, out, plain, print_json, print_line
 from movierec_platform.domain.moments import epoch_ms
+from movierec_platform.domain.set_aside import SetAside, told_by_day
 
 rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, what was lost.")
 
@@ -23,8 +23,11 @@ def replay(
     from movierec_platform.services.replay import replay as put_back
 
     since_ms = epoch_ms(since)
-    count = put_back(settings_of(home), since_ms)
+    set_aside: list[SetAside] = []
+    count = put_back(settings_of(home, "lake", "queues"), since_ms, set_aside.append)
     out.print(f"{count} objects received since {moment(since_ms)} are on the raw queue again")
+    for sentence in told_by_day(set_aside):
+        out.print(plain(sentence))
 
 
 @rebuild_app.command("graph")
@@ -48,17 +51,20 @@ def rebuild_graph(
     from movierec_platform.services.rebuild import rebuild
     from movierec_platform.services.rebuild_files import write_files
 
-    settings = settings_of(home)
+    settings = settings_of(home, "lake") if files is not None else settings_of(home, "lake", "graph")
     as_of_ms = None if as_of is None else epoch_ms(as_of)
     if files is not None:
         with phases(err) as advance:
             command = write_files(settings, files, as_of_ms, time.time_ns() // 1_000_000, advance)
-        print(json.dumps({"command": command}) if as_json else command)
+        if as_json:
+            print_json({"command": command})
+        else:
+            print_line(command)
         return
     with phases(err) as advance:
         rebuilt = rebuild(settings, as_of_ms, lambda: time.time_ns() // 1_000_000, advance, on_wait=err.print)
     if as_json:
-        print(json.dumps(asdict(rebuilt)))
+        print_json(asdict(rebuilt))
         return
     out.print(
         f"the graph stands as of {moment(rebuilt.as_of_ms)}, by {rebuilt.way}: {rebuilt.movies} movies, "

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from movierec_platform.cli.invocation import HomeOption, settings_of, tests_folder
-from movierec_platform.cli.printing import out
+from movierec_platform.cli.printing import out, print_line
 from movierec_platform.errors import UsageError
 
 
@@ -18,7 +18,9 @@ class GraphKind(str, Enum):
     neo4j = "neo4j"
 
 
-NEXT = "next: `movierec load` loads the MovieLens set, `movierec nightly` learns from it, `movierec open` shows the page"
+NEXT = (
+    "next: `movierec load` loads the MovieLens set, `movierec nightly` learns from it, `movierec open` shows the page"
+)
 
 GraphOption = Annotated[
     GraphKind | None,
@@ -59,7 +61,9 @@ def stop(home: HomeOption = None) -> None:
 
 
 def logs(
-    server: Annotated[str | None, typer.Argument(metavar="[SERVER]", help="Whose log; without it: which there are.")] = None,
+    server: Annotated[
+        str | None, typer.Argument(metavar="[SERVER]", help="Whose log; without it: which there are.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written, until Ctrl-C.")] = False,
     last: Annotated[int, typer.Option("-n", min=0, help="Lines to begin with.")] = 50,
     home: HomeOption = None,
@@ -69,18 +73,20 @@ def logs(
 
     folder = settings_of(home).home
     if server is None:
-        print("\n".join(log_names(folder)) or f"there are no logs in {folder}")
+        print_line("\n".join(log_names(folder)) or f"there are no logs in {folder}")
         return
     for line in log_lines(folder, server, last, follow):
-        print(line, flush=follow)
+        print_line(line)
+        if follow:
+            sys.stdout.flush()
 
 
 def open_page(home: HomeOption = None) -> None:
     """Open the page in a browser, and print its address."""
     import webbrowser
 
-    address = settings_of(home).api_url
-    print(address)
+    address = settings_of(home, "api").api_url
+    print_line(address)
     webbrowser.open(address)
 
 

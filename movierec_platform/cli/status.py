@@ -1,6 +1,5 @@
 """`movierec status`: what runs, where, and how fresh it is, on one screen."""
 
-import json
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from rich.table import Table
 
 from movierec_platform import __version__
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import moment, out, plain
+from movierec_platform.cli.printing import moment, out, plain, print_json, show
 
 if TYPE_CHECKING:
     from movierec_platform.config import Settings
@@ -21,10 +20,10 @@ MIB = 2**20
 
 def status(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Show what runs, where, and how fresh it is; exit code 3 if a part does not answer."""
-    settings = settings_of(home)
+    settings = settings_of(home, "api", "graph", "queues", "lake", "state")
     found = _found(settings)
     if as_json:
-        print(json.dumps(found, default=str))
+        print_json(found)
     else:
         _print(found)
     if found["down"]:
@@ -41,11 +40,15 @@ def _found(settings: "Settings") -> dict[str, Any]:
     from movierec_platform.services.operations import Operations
 
     pid = holder(settings.home)
-    with closing(Graph.open(settings)) as graph, closing(Operations(settings, lambda: State.open(settings), graph, Lake(settings))) as operations:
+    with (
+        closing(Graph.open(settings)) as graph,
+        closing(State.open(settings)) as state,
+        closing(Operations(settings, lambda: state, graph, Lake(settings))) as operations,
+    ):
         overview = operations.overview()
     return {
         "version": __version__,
-        "home": settings.home,
+        "home": str(settings.home.absolute()),
         "stack_pid": pid,
         "servers": [asdict(one) for one in servers(settings.home)] if pid else [],
         "addresses": {
@@ -76,20 +79,25 @@ def _of(overview: "Overview") -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any]) -> None:
-    stack = f"stack in {found['home']}: " + (f"runs (pid {found['stack_pid']})" if found["stack_pid"] else "does not run here")
+    stack = f"stack in {found['home']}: " + (
+        f"runs (pid {found['stack_pid']})" if found["stack_pid"] else "does not run here"
+    )
     out.print(f"movierec {found['version']}, {stack}", markup=False)
     if found["servers"]:
         table = Table("server", "pid", "", "memory")
         for one in found["servers"]:
             memory = f"{one['memory_bytes'] // MIB} MiB" if one["runs"] else ""
             table.add_row(one["name"], str(one["pid"]), "runs" if one["runs"] else "[red]has ended[/red]", memory)
-        out.print(table)
+        show(table)
     for name, address in found["addresses"].items():
         out.print(f"{name:14} {address}", markup=False)
     if found["queues"] is not None:
-        out.print("queues         " + ", ".join(f"{name} {count}" for name, count in found["queues"].items()), markup=False)
+        out.print(
+            "queues         " + ", ".join(f"{name} {count}" for name, count in found["queues"].items()), markup=False
+        )
     if found["freshness_p50_s"] is not None:
-        out.print(f"freshness      p50 {found['freshness_p50_s']:.2f} s, p95 {found['freshness_p95_s']:.2f} s, all events so far")
+        p50_s, p95_s = found["freshness_p50_s"], found["freshness_p95_s"]
+        out.print(f"freshness      p50 {p50_s:.2f} s, p95 {p95_s:.2f} s, over all events so far")
     if found["quarantine_held"] is not None:
         out.print(f"quarantine     {found['quarantine_held']} held")
     if found["parity_checked_at"]:

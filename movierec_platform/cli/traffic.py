@@ -1,6 +1,5 @@
 """`movierec traffic`: events as clients post them, or with --locust a load of everything that clients do."""
 
-import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, settings_of, tests_folder
-from movierec_platform.cli.printing import err, out, plain
+from movierec_platform.cli.printing import err, out, plain, print_json, show
 from movierec_platform.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def traffic(
     each endpoint did and writes Locust's report; exit 1 when a request failed (being told to wait is no failure).
     """
     _refuse_given(context, OF_POSTING if locust else OF_LOCUST, locust)
-    settings = settings_of(home)
+    settings = settings_of(home, "api") if locust else settings_of(home, "api", "graph")
     if locust:
         from movierec_platform.local.locust import Load
 
@@ -70,7 +69,7 @@ def traffic(
         posted = post_traffic(
             settings.api_url, stream, events, rate, lambda so_far: advance(so_far.events), headers=credentials(settings)
         )
-    print(json.dumps(posted.as_json()))
+    print_json(posted.as_json())
 
 
 def _refuse_given(context: typer.Context, names: Iterable[str], locust: bool) -> None:
@@ -91,10 +90,11 @@ def _load(settings: "Settings", load: "Load", report: Path, ui: bool) -> None:
     locustfile = tests_folder() / "load" / "locustfile.py"
     require_locust_and_api(settings)
     if ui:
-        port = Ports().take(settings.locust_port)
-        moved = f" (port {settings.locust_port} was busy)" if settings.locust_port not in (0, port) else ""
-        out.print(f"Locust's page: http://{LOOPBACK}:{port}{moved}; Ctrl-C ends it and writes the report")
-        measured = run_load(settings, locustfile, load, report, port)
+        with Ports() as ports:
+            port = ports.take(settings.locust_port)
+            moved = f" (port {settings.locust_port} was busy)" if settings.locust_port not in (0, port) else ""
+            out.print(f"Locust's page: http://{LOOPBACK}:{port}{moved}; Ctrl-C ends it and writes the report")
+            measured = run_load(settings, locustfile, load, report, port)
     else:
         with progress(err, f"seconds of load on {settings.api_url}", load.duration_s) as advance:
 
@@ -119,7 +119,7 @@ def _print_measured(measured: "Measured") -> None:
     for one in measured.endpoints:
         times = (f"{ms:,}" for ms in (one.p50_ms, one.p95_ms, one.p99_ms))
         table.add_row(plain(one.name), f"{one.requests:,}", f"{one.requests_per_s:,.1f}", *times, f"{one.failures:,}")
-    out.print(table)
+    show(table)
 
 
 def _what_failed(measured: "Measured") -> str:

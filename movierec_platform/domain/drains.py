@@ -5,12 +5,17 @@ one's clock. So a clock that jumps neither makes a run look dead or old, nor hid
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 LONGEST_TICK_S = 15.0
 """What one tick adds at most: sensors may have been off, or have moved to a machine with another clock."""
+MOST_DEFECTS = 5
+"""Attempts on one message that a defect ended, or that ended their process; then it is poison."""
+SUSPECT_RECEIVES = 3
+"""From this receive on a message may be what kills the runs: it is worked on by itself."""
 START_WITHIN_S = 60.0
 """A launched run has begun by then, or never will; Dagster's run monitoring allows as much, by the wall clock."""
 
@@ -18,12 +23,17 @@ START_WITHIN_S = 60.0
 @dataclass(frozen=True, slots=True)
 class DrainPolicy:
     """Seconds: a run leaves after `linger_s` without work, or hands over at `max_runtime_s` to a successor that was
-    launched `overlap_s` before. A started run may be without its lease for `grace_s` while nobody else holds it."""
+    launched `overlap_s` before. A started run may be without its lease for `grace_s` while nobody else holds it.
+    An infinite `linger_s` keeps a run in each slot although nothing waits."""
 
     linger_s: float
     max_runtime_s: float
     overlap_s: float
     grace_s: float
+
+    @property
+    def resident(self) -> bool:
+        return math.isinf(self.linger_s)
 
 
 Phase = Literal["queued", "starting", "started"]
@@ -108,6 +118,11 @@ class Plan:
     dead: tuple[str, ...]
 
 
+def is_suspect(receive_count: int) -> bool:
+    """Whether a message that was received so often is worked on by itself, with its attempts counted."""
+    return receive_count >= SUSPECT_RECEIVES
+
+
 def remember(
     before: Memory, runs: Mapping[int, Sequence[ActiveRun]], leases: Mapping[int, LeaseView], elapsed_s: float
 ) -> Memory:
@@ -134,8 +149,9 @@ def plan(
 ) -> Plan:
     """What to do for the slots 0..slots-1 of a queue with this many waiting messages; memory includes this tick.
 
-    A slot without a living run gets one when messages wait. A slot whose only run is about to hand over gets a
-    successor while there is work or was within `linger_s`. A slot beyond them, once configured, only loses its dead.
+    A slot without a living run gets one when messages wait, or when runs are resident. A slot whose only run is about
+    to hand over gets a successor in these cases, and if there was work within `linger_s`. A slot beyond them, once
+    configured, only loses its dead.
     """
     launch: list[int] = []
     dead: list[str] = []
@@ -154,12 +170,12 @@ def _needs_run(
 ) -> bool:
     if not living:
         # A holder without an active record (somebody declared it ended) drains on: another could only wait for it.
-        return waiting > 0 and lease.holder is None
+        return (waiting > 0 or policy.resident) and lease.holder is None
     if len(living) > 1 or memory.runs[living[0].run_id].age_s < policy.max_runtime_s - policy.overlap_s:
         return False
     work = memory.work.get(str(slot))
     worked_lately = work is not None and work.last_work_s is not None and work.for_s < policy.linger_s
-    return waiting > 0 or worked_lately
+    return waiting > 0 or policy.resident or worked_lately
 
 
 def _seen_run(last: SeenRun | None, run: ActiveRun, lease: LeaseView, passed_s: float) -> SeenRun:

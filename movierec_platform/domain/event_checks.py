@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from movierec_platform.domain.events import RANK_AHEAD_MS
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.landed import ratings_fit, same_as_before, tied_instants
+from movierec_platform.domain.set_aside import SetAside, told_by_day
 from movierec_platform.domain.tables import EVENTS
 
 CHECKS = {
@@ -21,8 +23,10 @@ CHECKS = {
     "timestamps_skew": True,
     "conflicting_event_ids": False,
     "no_objects_outside_days": False,
+    "no_objects_set_aside": False,
 }
 """Every check of the table `events`, and whether rows that fail it must not be promoted."""
+_RANK_AHEAD = pa.scalar(RANK_AHEAD_MS, pa.int64())
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,9 @@ class EventPolicy:
     """A day may have this many times the trailing median of landed events, or one part in so many of it."""
     volume_days: int = 3
     """With fewer earlier days there is no median to compare with."""
-    ahead_ms: int = 5 * 60 * 1000
-    """An event that claims a time this far after it was received comes from a clock that is wrong."""
     ahead_share: float = 0.05
-    """Of the events, at most. A few phones are always ahead; a whole producer in the wrong zone is more than this."""
+    """Of the events, those that claim a time RANK_AHEAD_MS or more after their receipt, at most.
+    A few phones are always ahead; a whole producer in the wrong zone is more than this."""
     ahead_events: int = 100
     """Of fewer events no share is taken: one wrong clock would be all of them."""
 
@@ -65,12 +68,12 @@ class EventFigures:
     repeated: int
     """Rows that equal another one in all but when they were received."""
     ahead: int
-    """Events that claim a time too far after they were received."""
+    """Events that claim a time too far after they were received, and rank earlier."""
     shared_ids: int
     """Rows more than there are event ids."""
 
 
-def figures_of(batches: Iterable[pa.RecordBatch], movie_ids: pa.Array, ahead_ms: int) -> EventFigures:
+def figures_of(batches: Iterable[pa.RecordBatch], movie_ids: pa.Array) -> EventFigures:
     """The figures of staged events (schema EVENTS) in their order; of the batches only ids are kept."""
     rows = bad_ratings = orphans = disordered = ahead = 0
     last = EVENTS.empty_table()
@@ -83,9 +86,7 @@ def figures_of(batches: Iterable[pa.RecordBatch], movie_ids: pa.Array, ahead_ms:
         rows += events.num_rows
         bad_ratings += int(np.count_nonzero(~ratings_fit(events)))
         orphans += events.num_rows - _trues(pc.is_in(events["movie_id"], value_set=movie_ids))
-        ahead += _trues(
-            pc.greater(pc.subtract(events["timestamp_ms"], events["received_at_ms"]), pa.scalar(ahead_ms, pa.int64()))
-        )
+        ahead += _trues(pc.greater_equal(pc.subtract(events["timestamp_ms"], events["received_at_ms"]), _RANK_AHEAD))
         ids.append(events["event_id"])
         joined = pa.concat_tables([last, events])
         disordered += _disordered(joined)
@@ -103,12 +104,14 @@ def event_findings(
     earlier: Sequence[int],
     is_over: bool,
     strangers: Sequence[str],
+    set_aside: Sequence[SetAside],
     policy: EventPolicy,
 ) -> list[Finding]:
     """One finding for each of CHECKS.
 
     `earlier` has the landed events of the days before, `is_over` says whether the day is: before it is, it may still
-    have few. `strangers` are names that stand among the raw objects and belong to no day.
+    have few. `strangers` are names that stand among the raw objects and belong to no day,
+    `set_aside` what of the day could not be read.
     """
     accounted = landed.accepted + landed.duplicates + landed.rejected
     share = figures.ahead / figures.rows if figures.rows else 0.0
@@ -134,8 +137,8 @@ def event_findings(
         "volume_against_trailing_median": _volume(landed.lines, earlier, is_over, policy),
         "timestamps_skew": (
             figures.rows < policy.ahead_events or share <= policy.ahead_share,
-            f"{figures.ahead} of {figures.rows} events claim a time more than {policy.ahead_ms // 1000} s after they"
-            f" were received; {policy.ahead_share:.0%} may",
+            f"{figures.ahead} of {figures.rows} events claim a time {RANK_AHEAD_MS // 1000} s or more after they were"
+            f" received; {policy.ahead_share:.0%} may",
         ),
         "conflicting_event_ids": (
             figures.shared_ids == 0,
@@ -144,6 +147,10 @@ def event_findings(
         "no_objects_outside_days": (
             not strangers,
             f"among the raw objects, read by no compaction: {', '.join(strangers) or 'nothing'}",
+        ),
+        "no_objects_set_aside": (
+            not set_aside,
+            "; ".join(told_by_day(set_aside)) or "every raw object of the day could be read",
         ),
     }
     return [Finding(check, *outcomes[check], blocking) for check, blocking in CHECKS.items()]

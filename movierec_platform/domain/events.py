@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,10 +11,15 @@ from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter
 from pydantic import ValidationError as InvalidTime
 from pydantic_core import PydanticCustomError
 
+from movierec_platform.domain.moments import iso_moment
+
 ID_MAX_LENGTH = 128
 INT64_MAX = 2**63 - 1
 EARLIEST_MS = 788_918_400_000
 """1995-01-01T00:00:00Z, when MovieLens had no users yet."""
+RANK_AHEAD_MS = 5 * 60 * 1000
+"""An event ranks no later than this after its receipt, whatever it claims: else a wrong clock, or another client, would
+block what its user does next for as long as it claims to be ahead."""
 
 EventType = Literal["rating", "view", "retract"]
 EVENT_TYPES: tuple[EventType, ...] = ("rating", "view", "retract")
@@ -27,7 +32,7 @@ Text = Annotated[str, Field(strict=True, max_length=ID_MAX_LENGTH)]
 SECONDS_BELOW = 10**11
 """Epoch numbers below this are seconds (they reach the year 5138), those above are milliseconds."""
 _Ms = Annotated[int, Field(strict=True, ge=SECONDS_BELOW)]
-_ISO_8601: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+_USUAL_TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
 def _epoch_ms(moment: Any) -> int:
@@ -42,15 +47,22 @@ def _epoch_ms(moment: Any) -> int:
 
 
 def _epoch_ms_of_text(text: str) -> int:
-    if len(text) < len("2000-01-01T00:00Z") or text[4] != "-":  # pydantic would take "17000000000000000" for a number
-        raise PydanticCustomError("wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z")
     try:
-        moment: datetime = _ISO_8601.validate_python(text)
+        # A tenth of the other parser's time, for the usual form only: it takes "17000000000000000" for a number.
+        moment: datetime | None = _USUAL_TIME.validate_python(text) if text[4:5] == "-" else iso_moment(text)
     except InvalidTime:
-        raise PydanticCustomError(
-            "wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z"
-        ) from None
+        moment = iso_moment(text)
+    if moment is None or moment.tzinfo is None:
+        raise PydanticCustomError("wrong_type", "a time in text is ISO-8601 with a zone, like 2024-05-01T12:00:00Z")
     return round(moment.timestamp() * 1000)
+
+
+def epoch_ms(moment: Any) -> int | None:
+    """Epoch milliseconds of whatever the contract takes for a time; None for anything else."""
+    try:
+        return _epoch_ms(moment)
+    except PydanticCustomError:
+        return None
 
 
 Time = Annotated[int, BeforeValidator(_epoch_ms)]
@@ -59,7 +71,7 @@ Time = Annotated[int, BeforeValidator(_epoch_ms)]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One accepted event. `timestamp_ms` is when it happened (epoch ms); `rating` is set for ratings only.
+    """One accepted event. `timestamp_ms` (epoch ms) is when it happened, as `ranked`; `rating` is set for ratings only.
 
     The annotations are for pydantic, which makes events of parsed JSON in the contract's spelling, with an empty id
     where there is none, for `identified` to fill. Calling the class checks nothing.
@@ -96,3 +108,9 @@ def identified(event: Event) -> Event:
         event.recommendation_id,
     )
     return Event(hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).hexdigest(), *fields)
+
+
+def ranked(event: Event, received_at_ms: int) -> Event:
+    """The event as its registers rank it: no later than RANK_AHEAD_MS after its receipt. Twice is as once."""
+    latest_ms = received_at_ms + RANK_AHEAD_MS
+    return event if event.timestamp_ms <= latest_ms else replace(event, timestamp_ms=latest_ms)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import pydantic_core
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as InvalidEvent
 from pydantic_core import PydanticCustomError
@@ -22,9 +21,13 @@ from movierec_platform.domain.events import (
     Text,
     Time,
     identified,
+    ranked,
 )
+from movierec_platform.domain.json_text import NotJson, read_json
+from movierec_platform.domain.producers import envelope_name
 
 AHEAD_MS = 24 * 60 * 60 * 1000
+"""What claims a time further after its receipt is refused; see RANK_AHEAD_MS for how it ranks below that."""
 
 REASONS: Mapping[str, str] = {
     "not_json": "the message or line is not JSON",
@@ -52,6 +55,11 @@ class Rejected:
     reason_code: str
     field: str | None
     detail: str
+
+    @classmethod
+    def unknown_movie(cls, movie_id: int) -> "Rejected":
+        """Of an event whose movie the graph lacks."""
+        return cls("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
 
 
 def _half_steps(rating: float) -> float:
@@ -97,12 +105,12 @@ def judge(raw: Any, received_at_ms: int) -> Event | Rejected:
     """
     if not isinstance(raw, dict):
         return Rejected("not_an_object", None, f"an event is a JSON object, not {_json_type(raw)}")
-    if "item_id" in raw and "movie_id" not in raw:
+    if "item_id" in raw and raw.get("movie_id") is None:
         raw = {**raw, "movie_id": raw["item_id"]}
     try:
         submitted = _Submitted.model_validate(raw)
     except InvalidEvent as error:
-        return _rejection(error)
+        return _rejection(error, raw)
     return _accepted(submitted, received_at_ms)
 
 
@@ -114,7 +122,7 @@ def judge_all(raws: Sequence[Any], received_at_ms: int) -> list[Event | Rejected
     """
     latest_ms = received_at_ms + AHEAD_MS
     return [
-        identified(ready)
+        ranked(identified(ready), received_at_ms)
         if isinstance(ready, Event)
         and EARLIEST_MS <= ready.timestamp_ms <= latest_ms
         and (ready.rating in _RATINGS if ready.event_type == "rating" else ready.rating is None)
@@ -124,11 +132,12 @@ def judge_all(raws: Sequence[Any], received_at_ms: int) -> list[Event | Rejected
 
 
 def parse_json(body: str | bytes) -> Any | Rejected:
-    """The JSON value in this text, or the rejection `not_json`. NaN and Infinity are not JSON."""
+    """The JSON value in this text, or the rejection `not_json`, as `read_json` has it."""
     try:
-        return pydantic_core.from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        return Rejected("not_json", None, f"not JSON: {error}")
+        return read_json(body)
+    except NotJson as error:
+        place = f" at line {error.line} column {error.column}" if error.line else ""
+        return Rejected("not_json", None, f"not JSON: {error}{place}")
 
 
 def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
@@ -140,27 +149,27 @@ def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
     if not EARLIEST_MS <= timestamp_ms <= received_at_ms + AHEAD_MS:
         detail = f"a time lies between 1995 and 24 hours ahead; this one is {_shown(timestamp_ms)} ms"
         return Rejected("timestamp_out_of_range", "timestamp", detail)
-    return identified(
-        Event(
-            submitted.event_id or "",
-            submitted.event_type,
-            submitted.user_id,
-            submitted.movie_id,
-            submitted.rating,
-            timestamp_ms,
-            submitted.session_id,
-            submitted.recommendation_id,
-        )
+    event = Event(
+        submitted.event_id or "",
+        submitted.event_type,
+        submitted.user_id,
+        submitted.movie_id,
+        submitted.rating,
+        timestamp_ms,
+        submitted.session_id,
+        submitted.recommendation_id,
     )
+    return ranked(identified(event), received_at_ms)  # the id is of what was posted: a retry gets the same one
 
 
-def _rejection(invalid: InvalidEvent) -> Rejected:
-    """The first error in the order of the model's fields."""
+def _rejection(invalid: InvalidEvent, raw: dict[str, Any]) -> Rejected:
+    """The first error in the order of the model's fields; of an envelope around an event, that it is one."""
     error = invalid.errors(include_url=False, include_context=False)[0]
     field = str(error["loc"][0]) if error["loc"] else None
     code = error["type"] if error["type"] in REASON_CODES else _REASON_OF_ERROR.get(error["type"], "wrong_type")
     if code == "missing_field":
-        return Rejected(code, field, f"{field} is required")
+        envelope = envelope_name(raw)
+        return Rejected(code, field, f"{field} is required{f'; this is {envelope}' if envelope else ''}")
     return Rejected(code, field, f"{field}: {error['msg']}; got {_shown(error['input'])}")
 
 

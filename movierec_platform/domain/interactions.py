@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from movierec_platform.domain.events import RANK_AHEAD_MS
 from movierec_platform.domain.registers import BUCKETS, Pair, PairState
 from movierec_platform.domain.tables import INTERACTIONS
 
-EVENT_COLUMNS = ("event_id", "event_type", "user_id", "movie_id", "rating", "timestamp_ms")
+EVENT_COLUMNS = ("event_id", "event_type", "user_id", "movie_id", "rating", "timestamp_ms", "received_at_ms")
 """What `facts_of_events` reads."""
 _PAIR = ("user_id", "movie_id")
 _RATING = ("rating", "rated_at_ms", "event_id")
@@ -40,10 +41,13 @@ def facts_of_ratings(ratings: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def facts_of_events(events: pa.RecordBatch) -> pa.RecordBatch:
-    """One row per accepted event (EVENT_COLUMNS), schema INTERACTIONS."""
+    """One row per accepted event (EVENT_COLUMNS), schema INTERACTIONS.
+
+    The times of events that a release accepted which did not rank them yet are ranked here.
+    """
     rated = pc.equal(events["event_type"], "rating")
     retracted = pc.equal(events["event_type"], "retract")
-    at_ms, never = events["timestamp_ms"], pa.scalar(None, pa.int64())
+    at_ms, never = ranked_times(events), pa.scalar(None, pa.int64())
     return pa.record_batch(
         [
             *(events[name] for name in (*_PAIR, "rating")),
@@ -54,6 +58,12 @@ def facts_of_events(events: pa.RecordBatch) -> pa.RecordBatch:
         ],
         schema=INTERACTIONS,
     )
+
+
+def ranked_times(events: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
+    """The times at which these events (`timestamp_ms`, `received_at_ms`) rank, as `domain.events.ranked` has it."""
+    latest_ms = pc.add(events["received_at_ms"], pa.scalar(RANK_AHEAD_MS, pa.int64()))
+    return pc.min_element_wise(events["timestamp_ms"], latest_ms)
 
 
 def imported_rating_ids(ratings: pa.RecordBatch | pa.Table) -> pa.Array | pa.ChunkedArray:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from movierec_platform.domain.envelope import EVENT_BYTES, encode, unpack
-from movierec_platform.domain.gate import REASON_CODES, Rejected, judge, parse_json
+from movierec_platform.domain.envelope import unpack
+from movierec_platform.domain.events import RANK_AHEAD_MS, epoch_ms
+from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected, judge, parse_json
+from movierec_platform.domain.json_text import EVENT_BYTES, NotLandable, landable
 from movierec_platform.errors import UsageError
 
 Status = Literal["held", "redriving", "redriven", "discarded"]
@@ -17,8 +19,6 @@ POISON = "poison"
 """The reason code of rows whose body is a whole message rather than one event."""
 MAX_ATTEMPTS = 5
 MAX_IDS = 1_000
-_SPARE_DEPTH = 100
-"""Of the 200 levels at which JSON readers stop; the API takes events of the other 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +85,30 @@ def user_id_in(body: str) -> int | None:
 def event_to_land(body: str, received_at_ms: int | None) -> bytes | None:
     """The event in this text, encoded, as a redrive lands it; None when it is too long or too deep to travel.
 
-    Text that is not JSON is landed as a JSON string, as the gate does. An event without a timestamp gets the time at
-    which it was first received, so that a redrive makes it no newer.
+    Text that is not JSON is landed as a JSON string, as the gate does. An event has the time at which it would have
+    ranked when it was first received, so that a redrive makes it no newer.
     """
     if len(body.encode()) > EVENT_BYTES - 4:  # the gate may have cut it there
         return None
     value = parse_json(body)
-    encoded = encode(_stamped(body if isinstance(value, Rejected) else value, received_at_ms))
-    # What cannot be read back inside of a raw object or a message would spoil all that travels with it.
-    travels = not isinstance(parse_json(b"[" * _SPARE_DEPTH + encoded + b"]" * _SPARE_DEPTH), Rejected)
-    return encoded if travels and len(encoded) <= EVENT_BYTES else None
+    try:
+        [encoded] = landable([_stamped(body if isinstance(value, Rejected) else value, received_at_ms)])
+    except NotLandable:
+        return None
+    return encoded
+
+
+def why_not_landable(message: str) -> str | None:
+    """Why the gate cannot land this whole message; None if it can, or if there is nothing to land."""
+    if unpack(message) is not None:
+        return None
+    value = parse_json(message)
+    events = [message] if isinstance(value, Rejected) else value if isinstance(value, list) else [value]
+    try:
+        landable(events)
+    except NotLandable as error:
+        return str(error)
+    return None
 
 
 def verdict_on(body: str, reason_code: str, received_at_ms: int | None, now_ms: int) -> Rejected | None:
@@ -119,6 +133,12 @@ def verdict_on(body: str, reason_code: str, received_at_ms: int | None, now_ms: 
 
 
 def _stamped(event: Any, received_at_ms: int | None) -> Any:
-    if isinstance(event, dict) and event.get("timestamp") is None and received_at_ms is not None:
-        return {**event, "timestamp": received_at_ms}
-    return event
+    """The event with the time at which it would have ranked, had the gate accepted it when it was received."""
+    if not isinstance(event, dict) or received_at_ms is None:
+        return event
+    posted = event.get("timestamp")
+    claimed_ms = received_at_ms if posted is None else epoch_ms(posted)
+    if claimed_ms is None or claimed_ms > received_at_ms + AHEAD_MS:  # out of range then: the gate judges it by today
+        return event
+    rank_ms = min(claimed_ms, received_at_ms + RANK_AHEAD_MS)
+    return event if posted is not None and rank_ms == claimed_ms else {**event, "timestamp": rank_ms}

@@ -57,6 +57,19 @@ class PairState:
 UNSEEN = PairState()
 
 
+def state_of(
+    rating: object, rated_at_ms: object, event_id: object, seen_at_ms: object, retracted_at_ms: object
+) -> PairState:
+    """The state of registers as a store has them: a value of another type, set by hand, counts as never set."""
+    return PairState(
+        rating=rating if type(rating) is float or type(rating) is int else None,
+        rated_at_ms=rated_at_ms if type(rated_at_ms) is int else None,
+        event_id=event_id if isinstance(event_id, str) else None,
+        seen_at_ms=seen_at_ms if type(seen_at_ms) is int else None,
+        retracted_at_ms=retracted_at_ms if type(retracted_at_ms) is int else None,
+    )
+
+
 def registers_of(event: Event) -> PairState:
     """What one event alone says of its pair."""
     at_ms = event.timestamp_ms

@@ -46,6 +46,7 @@ COMPACTIONS = pa.schema(
         pa.field("accepted", pa.int64(), nullable=False),
         pa.field("duplicates", pa.int64(), nullable=False),
         pa.field("rejected", pa.map_(pa.string(), pa.int64()), nullable=False),
+        pa.field("set_aside", pa.map_(pa.string(), pa.string())),
     ]
 )
 INTERACTIONS = pa.schema(
@@ -112,6 +113,7 @@ PUBLICATION = pa.schema(
         pa.field("version", pa.string(), nullable=False),
         pa.field("previous", pa.string()),
         pa.field("why", pa.string(), nullable=False),
+        pa.field("number", pa.int64()),  # from 1, in the order of the moves: clocks go back
     ]
 )
 

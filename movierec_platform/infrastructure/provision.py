@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 PREFIX = "movierec"
-MAX_RECEIVES = 5
-"""Receives of one message without its deletion; then it is poison and moves to the dead-letter queue."""
+MAX_RECEIVES = 1_000
+"""Receives of one message without its deletion; then SQS moves it to the dead-letter queue. The most that SQS allows:
+the drains count defects and make a message poison long before, and no outage costs a receive more than once a run."""
 RETENTION_S = 14 * 24 * 3600
 """How long SQS keeps a message: the longest that it offers."""
 LIFECYCLE: "tuple[LifecycleRuleTypeDef, ...]" = (

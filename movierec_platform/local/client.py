@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 
+from movierec_platform.adapters.http import http_session
 from movierec_platform.config import Settings
 from movierec_platform.errors import Transient, UsageError
 
@@ -38,10 +39,13 @@ def get_history(api_url: str, user_id: int, headers: Mapping[str, str] = NO_HEAD
 
 def _get(api_url: str, path: str, asked: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
     try:
-        answer = requests.get(f"{api_url}{path}", params=dict(asked), headers=headers, timeout=TIMEOUT_S)
-        body: dict[str, Any] = answer.json()
+        with http_session(headers) as session:
+            answer = session.get(f"{api_url}{path}", params=dict(asked), timeout=TIMEOUT_S)
+        body: Any = answer.json()
     except requests.RequestException as error:
         raise Transient(f"the API at {api_url} does not answer ({error}); start it with `movierec up`") from error
+    if not isinstance(body, dict):
+        raise UsageError(f"what answers at {api_url} is not the API: is MOVIEREC_API_URL right?")
     if answer.status_code >= 500:
         raise Transient(f"the API at {api_url} cannot answer now: {body.get('detail', answer.text)}")
     if answer.status_code != 200:

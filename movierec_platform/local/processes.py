@@ -34,6 +34,16 @@ def family_started_at(leader: int, created_at_s: float) -> list[psutil.Process]:
     return [one for one in family(leader) if started_at_s(one.pid) >= created_at_s - CLOCK_TOLERANCE_S]
 
 
+def listening_ports(processes: Iterable[psutil.Process]) -> set[int]:
+    """The TCP ports that they listen on."""
+    found: set[int] = set()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            connections = process.net_connections("tcp")
+            found |= {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+    return found
+
+
 def end(processes: Iterable[psutil.Process], within_s: float) -> None:
     """None of them is left: asked to terminate, and killed if still there after that time."""
     left = list(processes)

@@ -3,12 +3,13 @@ whether it ended cleanly."""
 
 import fcntl
 import json
+import logging
 import os
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import psutil
 
@@ -16,19 +17,11 @@ from movierec_platform.errors import UsageError
 from movierec_platform.local.processes import end, family_started_at, started_at_s
 
 ORPHANS_WITHIN_S = 10.0
-LOOKS_OUTLASTED = 5
-LOOK_S = 0.02
+LOCK_ATTEMPTS = 10
+LOCK_POLL_S = 0.05
+RECORD = "stack.json"
 
-
-def _lock(file: TextIO) -> None:
-    """The file is locked for us alone. Raises BlockingIOError if another process holds it, not merely looks (`holder`)."""
-    for left in reversed(range(LOOKS_OUTLASTED)):
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not left:
-                raise
-            time.sleep(LOOK_S)
+_log = logging.getLogger(__name__)
 
 
 class HomeLock:
@@ -37,19 +30,28 @@ class HomeLock:
     def __init__(self, home: Path) -> None:
         """Raises UsageError, with the holder's pid, if another process has it."""
         self._file = (home / "stack.lock").open("a+", encoding="utf-8")
-        try:
-            _lock(self._file)
-        except BlockingIOError as error:
+        if not self._is_taken():
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
             raise UsageError(
                 f"a stack is already running in {home} (pid {holder}): use it, stop it with `movierec stop`, "
                 "or give this one another MOVIEREC_HOME"
-            ) from error
+            )
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def _is_taken(self) -> bool:
+        """Whether it is ours now. A command that looks whether a stack runs has it for a moment, no longer."""
+        for _ in range(LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_POLL_S)
+            else:
+                return True
+        return False
 
     def release(self) -> None:
         self._file.close()
@@ -63,14 +65,15 @@ class HomeLock:
 
 def holder(home: Path) -> int | None:
     """Pid of the process whose stack runs in this home; None if none runs."""
-    lock = home / "stack.lock"
-    if not lock.is_file():
-        return None
-    with lock.open("r", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(file.read().strip() or 0) or None
+    try:
+        with (home / "stack.lock").open(encoding="utf-8") as file:
+            try:
+                # Shared, so that two that look at the same time do not take each other for a stack.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read().strip() or 0) or None
+    except (FileNotFoundError, NotADirectoryError):
+        pass
     return None
 
 
@@ -79,11 +82,16 @@ def is_running(home: Path) -> bool:
     return holder(home) is not None
 
 
+def has_run(home: Path) -> bool:
+    """Whether this home ever had a stack."""
+    return (home / RECORD).is_file()
+
+
 class StackRecord:
     """`stack.json`: processes by pid and start time, and whether the queues were saved. Only for who holds the lock."""
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "stack.json"
+        self._path = home / RECORD
         self._lock = threading.Lock()
         try:
             self._content: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
@@ -136,8 +144,11 @@ class StackRecord:
             self._write({**self._content, "servers": servers})
 
     def finish(self, clean: bool) -> None:
-        """Nothing runs any more; `clean`: and nothing has to be replayed."""
-        self._write({"clean": clean, "servers": [], "graph": self.graph})
+        """Nothing runs any more; `clean`: and nothing has to be replayed. A disk that refuses it leaves it unclean."""
+        try:
+            self._write({"clean": clean, "servers": [], "graph": self.graph})
+        except OSError as error:
+            _log.warning("the next start replays what may not be through: %s cannot be written: %s", self._path, error)
 
     def _write(self, content: dict[str, Any]) -> None:
         self._content = content

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from movierec_platform.config import STACK_ENV
-from movierec_platform.errors import ServerFailed, Transient, UsageError
+from movierec_platform.errors import NoStack, ServerFailed, UsageError
 from movierec_platform.local.processes import family, started_at_s
 from movierec_platform.local.record import StackRecord, holder
 
@@ -66,11 +66,11 @@ def start_detached(home: Path, arguments: list[str]) -> int:
 def stop_running(home: Path) -> int:
     """Pid of the stack that ran in this home and was stopped in order.
 
-    Raises Transient if there is none, ServerFailed if it does not end in time.
+    Raises NoStack if there is none, ServerFailed if it does not end in time.
     """
     pid = holder(home)
     if pid is None:
-        raise Transient(f"no stack is running in {home}")
+        raise NoStack(f"no stack runs in {home.absolute()}")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOPPED_WITHIN_S
     while holder(home) == pid:

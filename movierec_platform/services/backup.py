@@ -25,7 +25,7 @@ from movierec_platform.adapters.dumps import dump
 from movierec_platform.adapters.migrations import HEAD
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.state import State
-from movierec_platform.config import Settings
+from movierec_platform.config import Settings, sqlite_url
 from movierec_platform.domain.envelope import RAW_PREFIX
 from movierec_platform.errors import CheckFailed, UsageError
 
@@ -110,9 +110,23 @@ def read_manifest(folder: Path) -> Manifest:
                 "or a newer one"
             )
         files = tuple(Kept(**one) for one in content["files"])
+        for one in files:
+            _require_own(one)
         return Manifest(**{**content, "files": files})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckFailed(f"{folder / MANIFEST} is damaged: {error!r}") from None
+
+
+def _require_own(kept: Kept) -> None:
+    """Raises UsageError for a file that no backup has: what it is restored to would be elsewhere than in its store."""
+    parts = kept.name.split("/")
+    named = {
+        "state": kept.name == "state",
+        "dagster": kept.name == "dagster" or kept.name.endswith(".db"),
+        "objects": kept.name.startswith((LAKE_PREFIX, RAW_PREFIX)),
+    }
+    if not named.get(kept.store) or {"", ".", ".."} & set(parts) or "\0" in kept.name:
+        raise UsageError(f"{MANIFEST} names {kept.store!r} {kept.name!r}, which no backup has: nothing was restored")
 
 
 def check(folder: Path, manifest: Manifest, progress: Progress) -> None:
@@ -127,10 +141,11 @@ def check(folder: Path, manifest: Manifest, progress: Progress) -> None:
 
 
 def path_of(folder: Path, store: Store, name: str) -> Path:
-    """Where that file is. Raises UsageError for a name that leads out of the backup."""
+    """Where that file is. Raises UsageError for a name that leads out of the backup, or by way of a link."""
     path = folder / store / name
-    if not path.resolve().is_relative_to((folder / store).resolve()):
-        raise UsageError(f"{name!r} leads out of {folder}")
+    strays = name.startswith("/") or ".." in name.split("/")
+    if strays or path.resolve() != folder.resolve() / store / name:
+        raise UsageError(f"{name!r} leads out of {folder}, or by way of a link: a backup has neither")
     return path
 
 
@@ -153,7 +168,7 @@ def databases(settings: Settings, dagster_home: Path) -> dict[tuple[Store, str],
     if not dagster:
         for path in sorted(dagster_home.rglob("*.db")):
             name = path.relative_to(dagster_home).as_posix()
-            urls["dagster", name] = f"sqlite:///{path.absolute()}"
+            urls["dagster", name] = sqlite_url(path)
     return urls
 
 

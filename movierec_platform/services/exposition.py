@@ -1,6 +1,6 @@
 """Every metric of the platform: its type, its labels with all that they can be, and what it means.
 
-Whoever shows a metric takes it from here, and so does the page of the documentation: nothing is shown that is not described.
+The exporter, the API and the page of the documentation take it from here: nothing is shown that is not described.
 """
 
 from collections.abc import Mapping
@@ -68,6 +68,8 @@ DURABLE: Mapping[str, Exposed] = {
 
 OBSERVED: Mapping[str, Exposed] = {
     "movierec_part_up": _gauge("1 when this part of the platform answers the exporter, else 0", "part"),
+    "movierec_home_free_bytes": _gauge("space left on the disk of the exporter's home"),
+    "movierec_home_kept_free_bytes": _gauge("what a local stack keeps free of it; below it, posts get 503"),
     "movierec_queue_messages": _gauge("messages in an SQS queue, about", "queue", "state"),
     "movierec_queue_oldest_event_age_seconds": _gauge(
         "since the oldest event that waits in the queue was received, at most; 0 when none waits", "queue"
@@ -91,6 +93,7 @@ OBSERVED: Mapping[str, Exposed] = {
     ),
     "movierec_similarity_passed": _gauge("1 when the gate passed the published, or the newest, version", "model"),
     "movierec_parity_drift_pairs": _gauge("pairs that differed between graph and lake when they were last compared"),
+    "movierec_raw_objects_set_aside": _gauge("raw objects that could not be read, or not wholly, when last looked at"),
     "movierec_parity_checked_timestamp_seconds": _gauge("when graph and lake were last compared, since the epoch"),
 }
 """Looked up by the exporter at a scrape, those of the lake at most once a minute."""

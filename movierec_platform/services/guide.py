@@ -27,7 +27,7 @@ def title_of(text: str) -> str:
 
 
 def find(name: str) -> str:
-    """The text of the page of this name, or of the only one whose name ends in it. Raises UsageError if there is none."""
+    """The text of the page of this name, or of the only one whose name ends in it. Raises UsageError else."""
     wanted = name.removesuffix(SUFFIX).strip("/").lower()
     found = [page for page in pages() if page == wanted or page.endswith(f"/{wanted}")]
     if len(found) != 1:

@@ -17,6 +17,7 @@ from movierec_platform.domain.keys import (
     Key,
     checked_name,
     checked_scopes,
+    digest_of,
     hashed,
     key_text,
     parted,
@@ -29,6 +30,8 @@ DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 MAX_DAYS = 3_650
 MAX_OVERLAP_HOURS = 24 * 90
+LOOK_UPS = 64
+"""Of API keys at one time, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Keys:
             hash=hashed(secret, salt),
             created_at_ms=now,
             expires_at_ms=None if to_live_ms is None else now + to_live_ms,
+            digest=digest_of(secret, salt),
         )
         return Made(key, key_text(key.id, secret))
 
@@ -121,8 +125,8 @@ class Verifier:
     """Tells whose key a text is; thread-safe.
 
     A key that was verified is not looked up again for `keep_s`: so long, at most, a revocation by another process takes
-    to hold here, and so long a known key works while the state database is down. What the look-up finds unchanged is
-    not hashed again. One unknown text is hashed at a time, so that wrong keys cannot take all memory and cores.
+    to hold here, and so long a known key works while the state database is down. Those who ask with one text wait for
+    one look-up; others do not wait for it. Of keys without a digest one is hashed at a time: it takes 16 MiB.
     """
 
     def __init__(
@@ -137,40 +141,62 @@ class Verifier:
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
         self._known: dict[bytes, _Known] = {}
-        self._one = threading.Lock()
+        self._changing = threading.Lock()
+        self._forgotten = 0
+        self._hashing = threading.Lock()
+        self._asking = tuple(threading.Lock() for _ in range(LOOK_UPS))
 
-    def verify(self, text: str) -> Key | None:
-        """The active key whose text this is; None when there is none. Raises StateUnavailable."""
+    def verify(self, text: str, before_look_up: Callable[[], object] = lambda: None) -> Key | None:
+        """The active key whose text this is; None when there is none. Raises StateUnavailable.
+
+        `before_look_up` is called, and may refuse by raising, before a text is looked up that is not known.
+        """
         digest = hashlib.sha256(text.encode()).digest()  # so that no secret stays in memory
         known = self._known.get(digest)
         if known is None or known.until_s <= self._monotonic_s():
-            known = self._looked_up(digest, text)
+            if known is None:
+                before_look_up()
+            parts = parted(text)
+            known = self._looked_up(digest, *parts) if parts else None
         return known.key if known and known.key.standing(self._now_ms()) == "active" else None
 
     def forget(self, key_id: str) -> None:
         """The key is looked up at its next use."""
-        with self._one:
+        with self._changing:
+            self._forgotten += 1
             for digest in [digest for digest, known in self._known.items() if known.key.id == key_id]:
                 del self._known[digest]
 
-    def _looked_up(self, digest: bytes, text: str) -> _Known | None:
-        parts = parted(text)
-        if parts is None:
-            return None
-        key_id, secret = parts
-        with self._one:
+    def _looked_up(self, digest: bytes, key_id: str, secret: str) -> _Known | None:
+        with self._asking[digest[0] % LOOK_UPS]:
             known = self._known.get(digest)
             if known and known.until_s > self._monotonic_s():
                 return known
             until_s = self._monotonic_s() + self._keep_s  # from before the look-up: what it reads may be older already
+            forgotten = self._forgotten
             key = self._table().found(key_id)
-            unchanged = known is not None and key is not None and known.key.hash == key.hash
-            if key is None or key.standing(self._now_ms()) != "active" or not (unchanged or key.opened_by(secret)):
+            opened = key is not None and key.standing(self._now_ms()) == "active" and self._opens(key, secret)
+            with self._changing:
                 self._known.pop(digest, None)
-                return None
-            self._known[digest] = known = _Known(key, until_s)
+                if key is None or not opened:
+                    return None
+                known = _Known(key, until_s)
+                if forgotten == self._forgotten:  # else the key that was read may have been revoked since
+                    self._known[digest] = known
         self._note_use(key)
         return known
+
+    def _opens(self, key: Key, secret: str) -> bool:
+        if key.digest is not None:
+            return key.opened_by(secret)
+        with self._hashing:
+            if not key.opened_by(secret):
+                return False
+        try:
+            self._table().learn_digest(key.id, digest_of(secret, key.salt))
+        except StateUnavailable as error:
+            log.warning("the digest of key %s is not kept: %s", key.id, error)
+        return True
 
     def _note_use(self, key: Key) -> None:
         """The day is noted, once; that it cannot be is no reason to refuse the request."""

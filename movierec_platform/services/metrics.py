@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from movierec_platform.adapters.disk import MIB, free_bytes
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.adapters.lake import Lake, Size
@@ -60,6 +61,7 @@ class PlatformCollector(Collector):
                 "leases": lambda: {slot: lease.view() for slot, lease in leases.items()},
             }
         )
+        self._home, self._kept_free_bytes = settings.home, settings.min_free_mib * MIB
         self._empty_at_s = dict.fromkeys(QUEUE_NAMES, time.time())
 
     def describe(self) -> Iterable[Metric]:
@@ -70,6 +72,8 @@ class PlatformCollector(Collector):
         answers = self._questioner.ask()
         ups = [((part,), float(not isinstance(answer, MovierecError))) for part, answer in answers.items()]
         yield _gauge("movierec_part_up", ups)
+        yield _gauge("movierec_home_free_bytes", [((), free_bytes(self._home))])
+        yield _gauge("movierec_home_kept_free_bytes", [((), self._kept_free_bytes)])
         publication: Publication | None = None
         if isinstance(answers["graph"], Publication):
             publication = answers["graph"]
@@ -111,6 +115,7 @@ class StateFigures:
     held: Mapping[str, int]
     worked_until_ms: Mapping[QueueName, int | None]
     drift: Drift | None
+    set_aside: int | None
     compacted_at_ms: int | None
     nightly_at_ms: int | None
 
@@ -123,6 +128,7 @@ def state_figures(state: State) -> StateFigures:
         held=state.quarantine.by_reason(),
         worked_until_ms={queue: state.worked_until_ms(stage) for queue, stage in stages.items()},
         drift=state.drift(),
+        set_aside=state.set_aside(),
         compacted_at_ms=state.marked(COMPACTED),
         nightly_at_ms=state.marked(NIGHTLY),
     )
@@ -173,6 +179,7 @@ def _state(figures: StateFigures) -> Iterable[Metric]:
     yield _gauge("movierec_quarantine_held_events", held)
     for name, at_ms in (("compaction", figures.compacted_at_ms), ("nightly", figures.nightly_at_ms)):
         yield _gauge(f"movierec_{name}_timestamp_seconds", [((), (at_ms or 0) / 1000)])
+    yield _gauge("movierec_raw_objects_set_aside", [((), float(figures.set_aside or 0))])
     if figures.drift:
         yield _gauge("movierec_parity_drift_pairs", [((), figures.drift.pairs)])
         yield _gauge("movierec_parity_checked_timestamp_seconds", [((), figures.drift.compared_at_ms / 1000)])

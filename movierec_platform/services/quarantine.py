@@ -14,18 +14,18 @@ from movierec_platform.adapters.quarantine_refusals import Refusal
 from movierec_platform.adapters.quarantine_tables import Act
 from movierec_platform.adapters.queues import Message
 from movierec_platform.adapters.state import State
+from movierec_platform.domain.drains import MOST_DEFECTS
 from movierec_platform.domain.envelope import (
-    EVENT_BYTES,
     MESSAGE_BYTES,
     VERSION,
     Rejections,
     batch_id_of,
-    encode,
     newer_version,
     unpack,
     unpack_rejections,
 )
 from movierec_platform.domain.gate import Rejected, parse_json
+from movierec_platform.domain.json_text import EVENT_BYTES, encode
 from movierec_platform.domain.quarantine import (
     POISON,
     Filter,
@@ -33,6 +33,7 @@ from movierec_platform.domain.quarantine import (
     Status,
     event_to_land,
     verdict_on,
+    why_not_landable,
 )
 from movierec_platform.errors import Conflict, NotFound, TooLarge, UsageError
 
@@ -90,6 +91,10 @@ class Quarantine:
         for message, rejections in opened:
             _tell(message, rejections)
         return len(refusals)
+
+    def ready(self) -> None:
+        """Raises Transient while the state database does not answer."""
+        self.state.ping()
 
     def page(self, where: Filter, statuses: Sequence[Status], limit: int, cursor: str | None = None) -> Page:
         """A page of rows; its `next_cursor` asks for the next, None at the end. UsageError for a strange cursor."""
@@ -167,16 +172,16 @@ _NOT_HELD: dict[Status, str] = {
 
 def _checked_body(row: QuarantineRow, text: str) -> str:
     """The text as compact JSON."""
-    limit = MESSAGE_BYTES if row.reason_code == POISON else EVENT_BYTES
-    if len(text.encode()) > limit:
-        raise TooLarge(f"the new body has {len(text.encode())} bytes; it has {limit} at most")
     value = parse_json(text)
     if isinstance(value, Rejected):
         raise UsageError(f"the new body is {value.detail}")
-    body = encode(value).decode()
-    travels = row.reason_code == POISON or event_to_land(body, row.received_at_ms) is not None
-    if isinstance(parse_json(body), Rejected) or not travels:
-        raise UsageError("the new body is too long, nested too deep, or has a number that no JSON reader takes back")
+    encoded = encode(value)
+    limit = MESSAGE_BYTES if row.reason_code == POISON else EVENT_BYTES
+    if len(encoded) > limit:
+        raise TooLarge(f"the new body has {len(encoded)} bytes; it has {limit} at most")
+    body = encoded.decode()
+    if row.reason_code != POISON and event_to_land(body, row.received_at_ms) is None:
+        raise UsageError("the new body is too long or nested too deep for an event")
     return body
 
 
@@ -188,7 +193,7 @@ def _place(cursor: str) -> tuple[int, str]:
 
 
 def _refusals(message: Message, rejections: Rejections | None) -> Iterator[Refusal]:
-    """Each refused event; the whole message where SQS or the graph ingest gave up on it."""
+    """Each refused event; the whole message where a drain run or SQS gave up on it."""
     if rejections is None:
         envelope = unpack(message.body)
         yield Refusal(
@@ -236,7 +241,10 @@ def _tell(message: Message, rejections: Rejections | None) -> None:
 def _why_whole(body: str) -> str:
     version = newer_version(body)
     if version is None:
-        return "a whole message that could not be processed in five receives, or that no part of the platform sent"
+        why = why_not_landable(body)
+        if why is not None:
+            return f"a whole message of another producer, of which nothing was landed: {why}"
+        return f"a whole message that met a defect {MOST_DEFECTS} times, or that no part of the platform sent"
     return f"a message of version {version}; this release reads version {VERSION}: redrive it after the upgrade"
 
 

@@ -64,6 +64,27 @@ def test_what_is_not_given_has_its_default(client):
     }
 
 
+@pytest.mark.parametrize(
+    ("query", "path", "detail"),
+    [
+        ("word=%ff%fe", "/shelves/7", "the query is not UTF-8"),
+        ("%ff=1", "/shelves/7", "the query is not UTF-8"),
+        ("", "/shelves/\xff", "the path is not UTF-8"),
+    ],
+)
+def test_what_is_not_utf8_is_refused_rather_than_read_as_something_else(client, query, path, detail):
+    refused = client.get(f"/shelves/7?{query}", environ_overrides={"PATH_INFO": path})  # as a server hands it on
+    assert (refused.status_code, refused.json["detail"]) == (400, detail)
+
+
+def test_text_in_a_url_is_what_was_typed(client):
+    assert client.get("/shelves/7?word=%C3%A9%25ff").json["word"] == "é%ff"
+    assert (
+        client.get("/shelves/%25ff").json["detail"]
+        == "the shelf id is a whole number from 1 to 9223372036854775807, not '%ff'"
+    )
+
+
 @pytest.mark.parametrize("query", ["skip=1&skip=2&skip=3", "skip=1,2,3", "skip=1,2&skip=3"])
 def test_a_list_is_given_in_parts_or_with_commas(client, query):
     assert client.get(f"/shelves/7?{query}").json["skip"] == [1, 2, 3]

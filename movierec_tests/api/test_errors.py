@@ -5,6 +5,7 @@ import logging
 import pytest
 from flask import Flask
 
+from movierec_platform.api.app import create_app, services_of
 from movierec_platform.api.errors import answer_errors
 from movierec_platform.errors import DagsterUnavailable, GraphUnavailable, LakeUnavailable, StateUnavailable, UsageError
 
@@ -84,7 +85,69 @@ def test_each_request_has_one_line_in_the_access_log(idle_client, caplog):
     assert line == {"method": "GET", "route": "/recommend/<user>", "status": 400, "request_id": "r-1"}
 
 
-@pytest.mark.parametrize(("origin", "status"), [("https://a.example", 403), ("null", 403), ("http://localhost", 400)])
+ODD = [
+    "http://[",
+    "//[",
+    "[",
+    "http://]",
+    "http://[::1",
+    "http://x:y:z",
+    "http://℀",
+    "%ff",
+    ";;=,,",
+    "q=;",
+    '"',
+    "é",
+    "1e999",
+    "Bearer",
+]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Accept",
+        "Accept-Language",
+        "Authorization",
+        "Content-Encoding",
+        "Content-Length",
+        "Content-Type",
+        "Cookie",
+        "Host",
+        "If-None-Match",
+        "Origin",
+        "Range",
+        "Referer",
+        "Sec-Fetch-Site",
+        "X-API-Key",
+        "X-Request-ID",
+    ],
+)
+def test_no_header_however_odd_is_a_defect_of_ours(idle_client, keyed_client, header):
+    for client in (idle_client, keyed_client):
+        for method, path in (
+            ("GET", "/nothing"),
+            ("POST", "/preferences"),
+            ("POST", "/ingest"),
+            ("OPTIONS", "/ingest"),
+        ):
+            for value in ODD:
+                given = {header: value.encode().decode("latin-1")}
+                assert client.open(path, method=method, headers=given, data=b"[").status_code < 500, (path, value)
+
+
+@pytest.fixture(scope="module")
+def keyed_client(settings, tmp_path_factory):
+    """Of an application that needs keys; it has none."""
+    own = {"home": tmp_path_factory.mktemp("odd"), "raw_queue_url": "unused", "require_keys": True}
+    app = create_app(settings.model_copy(update=own))
+    yield app.test_client()
+    services_of(app).close()
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://a.example", 403), ("null", 403), ("http://[", 403), ("http://localhost", 400)]
+)
 def test_a_page_of_another_site_cannot_post(idle_client, origin, status):
     answer = idle_client.post("/ingest", data="{", headers={"Origin": origin})
     assert answer.status_code == status

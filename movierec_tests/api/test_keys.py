@@ -1,8 +1,10 @@
 """API keys open what they are good for, for as long as they hold, and nothing of their secrets is kept or said."""
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -13,9 +15,9 @@ from movierec_platform.adapters.state import State
 from movierec_platform.cli.main import app
 from movierec_platform.config import Settings
 from movierec_platform.domain import keys as domain
-from movierec_platform.domain.keys import ShownKey, key_text, parted
+from movierec_platform.domain.keys import Key, ShownKey, key_text, parted
 from movierec_platform.errors import Conflict, NotFound, StateUnavailable, UsageError
-from movierec_platform.services.keys import DAY_MS, HOUR_MS, Keys, Verifier
+from movierec_platform.services.keys import DAY_MS, HOUR_MS, Keys, Made, Verifier
 
 NOON_MS = 1_790_000_000_000 // DAY_MS * DAY_MS + DAY_MS // 2
 KEEP_S = 60.0
@@ -125,15 +127,72 @@ def test_revoking_twice_changes_nothing(keys, clock):
     assert keys.revoke(made.key.id) == first
 
 
-def test_a_key_that_is_known_is_hashed_once_however_many_ask(keys, verifier, clock, hashings):
-    made = keys.create("shop", ["read"])
+def test_wrong_secrets_cost_no_slow_hash(keys, verifier, hashings):
+    made, other = keys.create("shop", ["read"]), keys.create("page", ["read"])
+    hashings.clear()
+    assert verifier.verify(made.text[:17] + other.text[17:]) is None
+    assert verifier.verify(made.text).id == made.key.id
+    assert hashings == []
+
+
+def test_a_key_of_the_release_before_holds_and_is_hashed_slowly_once(keys, state, verifier, clock, hashings):
+    made = before_digests(keys, state)
     hashings.clear()
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(verifier.verify, [made.text] * 32))
     assert len(hashings) == 1
-    clock.passed_s = KEEP_S * 2
-    assert verifier.verify(made.text)
+    for verifier_of_a_process in (verifier, Verifier(lambda: state.keys, KEEP_S, clock.now_ms, clock.monotonic_s)):
+        clock.passed_s += KEEP_S * 2
+        assert verifier_of_a_process.verify(made.text)
+        assert verifier_of_a_process.verify(made.text[:-2] + "xx") is None
     assert len(hashings) == 1
+
+
+def test_a_wrong_secret_does_not_become_the_digest_of_a_key_of_the_release_before(keys, state, verifier):
+    made = before_digests(keys, state)
+    assert verifier.verify(made.text[:-2] + "xx") is None
+    assert verifier.verify(made.text[:-2] + "xx") is None
+    assert verifier.verify(made.text).id == made.key.id
+
+
+def test_the_release_before_opens_keys_of_this_one(keys, verifier):
+    """It has the slow hash alone."""
+    made = keys.create("shop", ["read"])
+    assert replace(made.key, digest=None).opened_by(made.text[17:])
+
+
+def test_those_who_ask_with_another_key_do_not_wait_for_a_look_up(keys, state, clock):
+    known, other = keys.create("shop", ["read"]), keys.create("page", ["read"])
+    asked, go_on = threading.Event(), threading.Event()
+
+    class SlowTable:
+        def found(self, key_id: str) -> Key | None:
+            if key_id == other.key.id:
+                asked.set()
+                assert go_on.wait(30)
+            return state.keys.found(key_id)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(state.keys, name)
+
+    verifier = Verifier(SlowTable, KEEP_S, clock.now_ms, clock.monotonic_s)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(verifier.verify, other.text)
+        assert asked.wait(30)
+        assert verifier.verify(known.text).id == known.key.id
+        keys.revoke(other.key.id)
+        verifier.forget(other.key.id)
+        go_on.set()
+        waiting.result()
+    assert verifier.verify(other.text) is None
+
+
+def before_digests(keys: Keys, state: State) -> Made:
+    """A key as the release before made it."""
+    made = keys.create("old", ["read"])
+    with state._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE api_keys SET digest = NULL")
+    return made
 
 
 def test_a_rotated_key_and_its_successor_both_hold_for_the_overlap(keys, verifier, clock):
@@ -229,7 +288,7 @@ def test_a_use_that_cannot_be_noted_refuses_nobody(keys, verifier, state, monkey
 
 
 def test_the_command_line_prints_a_key_alone_and_lists_it_without_its_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOVIEREC_STATE_URL", "")
+    monkeypatch.setenv("MOVIEREC_STATE_URL", f"sqlite:///{tmp_path / 'state.db'}")
 
     def movierec(*words: str) -> Result:
         return CliRunner().invoke(app, ["keys", *words, "--home", str(tmp_path)])

@@ -46,9 +46,20 @@ def test_each_key_has_its_own_limit_and_wrong_keys_use_up_that_of_their_address(
     def statuses(headers, times=3):
         return [client.get("/recommend/zero", headers=headers).status_code for _ in range(times)]
 
+    assert statuses(one, times=1) == [400]
     assert statuses({"X-API-Key": "wrong"}) == [401, 401, 429]
-    assert statuses(one) == [400, 400, 429]
-    assert statuses(two) == [400, 400, 429]
+    assert statuses(one) == [400, 429, 429]
+    assert statuses(two) == [429, 429, 429]  # not known yet: it is not even looked up
+    elsewhere = {"REMOTE_ADDR": "127.0.0.2"}
+    assert client.get("/recommend/zero", headers=two, environ_base=elsewhere).status_code == 400
+    assert statuses(two) == [400, 429, 429]
+
+
+@pytest.mark.parametrize("path", ["/preferences", "/key"])
+def test_what_needs_no_key_to_be_sent_counts_for_its_address(app_with, path):
+    client = app_with(rate_limit="2/hour", require_keys=True).test_client()
+    assert [client.post(path, data={}).status_code for _ in range(3)] == [303, 303, 429]
+    assert client.get("/health/live").status_code == 200
 
 
 def test_without_the_setting_nobody_counts(idle_client):

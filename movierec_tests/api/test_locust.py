@@ -109,7 +109,8 @@ def traffic(tmp_path: Path, api_url: str) -> Iterator[Callable[..., subprocess.P
 
 def rows_of(printed: str) -> dict[str, list[int]]:
     """The printed table's whole numbers by endpoint: requests, p50, p95 and p99 in ms, failures."""
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+    table = printed.partition("endpoint ")[2].splitlines()[1:]
+    lines = [cells for line in table if len(cells := re.split("  +", line)) == 7]
     return {name: [int(cell.replace(",", "")) for cell in (n, *rest)] for name, n, _, *rest in lines}
 
 
@@ -177,6 +178,8 @@ def test_a_load_from_the_page_that_ctrl_c_ends_is_reported_with_what_failed(traf
         return requests.get(f"{page}/stats/requests", timeout=DEADLINE_S).json()["errors"]
 
     until(is_there, "Locust's page is there")
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert requests.get(f"{page}/stop", headers=headers, timeout=DEADLINE_S).status_code == 403
     requests.post(f"{page}/swarm", {"user_count": 5, "spawn_rate": 5}, timeout=DEADLINE_S).raise_for_status()
     until(fails, "a post with a key that may only read fails")
     run.send_signal(signal.SIGINT)

@@ -1,8 +1,10 @@
 """The HTML of the page: escaped, in two languages, with the right headers, and doing what its forms say."""
 
 import dataclasses
+import gzip
 import re
 import string
+import tempfile
 
 import pyarrow as pa
 import pytest
@@ -99,7 +101,19 @@ def test_pages_and_problems_speak_the_language_that_was_chosen_or_else_the_brows
 
 
 @pytest.mark.parametrize(
-    "where", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "x", "/a\nb"]
+    "where",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "x",
+        "/a\nb",
+        "http://[",
+        "//[",
+        "//evil.example]",
+        "[",
+    ],
 )
 def test_nobody_is_sent_to_another_site(idle_client, where):
     assert idle_client.post("/preferences", data={"lang": "es", "next": where}).location == "/"
@@ -234,3 +248,29 @@ def test_the_plot_of_ages_leaves_out_empty_ends():
     assert [(bar.label, bar.count) for bar in plot.bars] == [("200 ms", 0), ("300 ms", 4), ("500 ms", 2), ("1 s", 0)]
     assert plot.bars[1].height == 2 * plot.bars[2].height
     assert ages_plot([(0.1, 0), (float("inf"), 0)]) is None
+
+
+FORMS = ["/preferences", "/key", f"/users/{ANA}/ratings", "/operations/quarantine"]
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_forms_are_bounded_and_nothing_of_a_request_is_written_to_disk(idle_client, path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    part = b'--x\r\nContent-Disposition: form-data; name="next"; filename="big"\r\n\r\n%s\r\n--x--\r\n' % (
+        b"x" * 1_000_000
+    )
+    answer = idle_client.post(path, data=part, content_type="multipart/form-data; boundary=x")
+    assert (answer.status_code, answer.mimetype) == (415, "text/html")
+    for body, status in (
+        ("next=" + "x" * 65_000, None),
+        ("next=" + "x" * 66_000, 413),
+        ("&".join(f"a{field}=1" for field in range(101)), 400),
+        ("next=%ff%fe&lang=%00", 400),
+    ):
+        kind = "application/x-www-form-urlencoded"
+        answer = idle_client.post(path, data=body, content_type=kind)
+        assert answer.status_code == status if status else answer.status_code in (303, 400), body[:40]
+        packed = idle_client.post(
+            path, data=gzip.compress(body.encode()), headers={"Content-Encoding": "gzip", "Content-Type": kind}
+        )
+        assert packed.status_code == answer.status_code

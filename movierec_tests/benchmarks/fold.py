@@ -111,7 +111,8 @@ def _events_of(rng: np.random.Generator, day: int, rows: int, users: int) -> pa.
             "user_id": pairs >> 20,
             "movie_id": pairs & (2**20 - 1),
             "rating": pa.array(rng.integers(1, 11, rows) / 2, mask=kinds > 0),
-            "timestamp_ms": LOADED_MS + day * DAY_MS + rng.integers(0, DAY_MS, rows),
+            "timestamp_ms": (at_ms := LOADED_MS + day * DAY_MS + rng.integers(0, DAY_MS, rows)),
+            "received_at_ms": at_ms,
         }
     )
 

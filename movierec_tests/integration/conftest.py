@@ -8,14 +8,17 @@ import pytest
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
+from movierec_platform.adapters.leases import FileLease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.quarantine import QuarantineRow
-from movierec_platform.adapters.queues import Message, Queue, Queues
+from movierec_platform.adapters.queues import Message, Queue, QueueName, Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
+from movierec_platform.domain.drains import DrainPolicy
 from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.quarantine import STATUSES, Filter
 from movierec_platform.domain.registers import PairState
+from movierec_platform.services.drain import Do, DrainReport, drain, work_on
 from movierec_platform.services.gate import Gate
 from movierec_platform.services.ingest_graph import GraphIngest
 from movierec_platform.services.land import Lander
@@ -51,12 +54,24 @@ class Platform:
         fields = {"title": "T", "year": None, "genres": [], "rating_count": 0, "rating_mean": None}
         self.graph.merge_movies([{"id": movie_id, **fields} for movie_id in MOVIES["movie_id"].to_pylist()])
 
+    def drain(self, name: QueueName, policy: DrainPolicy, do: Do | None = None) -> DrainReport:
+        """What one drain run over this queue did; `do` in place of the work."""
+        ready = {"raw": self._gate.ready, "clean": self._ingest.ready, "dlq": self.quarantine.ready}[name]
+        work = work_on(name, do or self.work(name), ready, self.state, self.queues)
+        return drain(self.queues.named(name), work, FileLease(self.settings.home / "leases", name, 0), "run", policy)
+
     def work(self, queue: str) -> Callable[[Sequence[Message]], int]:
         if queue == "raw":
-            return Gate(self.queues, open_objects(self.settings), self.state).pass_on
-        if queue == "clean":
-            return GraphIngest(self.queues, self.graph, self.state, batch_events=3).write
-        return self.quarantine.hold
+            return self._gate.pass_on
+        return self._ingest.write if queue == "clean" else self.quarantine.hold
+
+    @property
+    def _gate(self) -> Gate:
+        return Gate(self.queues, open_objects(self.settings), self.state)
+
+    @property
+    def _ingest(self) -> GraphIngest:
+        return GraphIngest(self.queues, self.graph, self.state, batch_events=3)
 
     @property
     def quarantine(self) -> Quarantine:

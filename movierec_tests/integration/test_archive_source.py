@@ -73,7 +73,7 @@ def fetch(url: str, settings: Settings | None = None) -> tuple[str, bytes, list[
         return name, file.read(), said
 
 
-@pytest.mark.parametrize("form", ["MD5 (ml-new.zip) = {}\n", "{}  ml-new.zip\n", "{}", "{} *ml-new.zip"])
+@pytest.mark.parametrize("form", ["MD5 (ml-new.zip) = {}\n", "{}  ml-new.zip\n", "{}", "\ufeff{}", "{} *ml-new.zip"])
 @pytest.mark.parametrize("md5", [MD5, MD5.upper()])
 def test_a_download_with_its_checksum(web: Web, form: str, md5: str) -> None:
     checksum = Answer(body=form.format(md5).encode())

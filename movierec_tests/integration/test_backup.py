@@ -1,5 +1,6 @@
 """A backup brings everything back, or changes nothing. `test_platform` does it with a whole stack."""
 
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -17,10 +18,10 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
-from movierec_platform.config import Settings
+from movierec_platform.config import Settings, load_settings
 from movierec_platform.domain.tables import POPULARITY, SIMILARITY
 from movierec_platform.errors import CheckFailed, StateUnavailable, UsageError
-from movierec_platform.services.backup import MANIFEST, back_up, path_of
+from movierec_platform.services.backup import MANIFEST, back_up, layout, path_of
 from movierec_platform.services.keys import Keys, Verifier
 from movierec_platform.services.land import Lander
 from movierec_platform.services.restore import restore
@@ -165,8 +166,6 @@ def test_a_backup_that_cannot_be_restored_whole_is_refused_and_changes_nothing(w
     refused(UsageError, r"of release 9, this is .*: restore it with that release", release="9", state_schema="9999")
     refused(UsageError, "here it is the state in sqlite", databases="the state in postgresql")
     refused(CheckFailed, "manifest.json is damaged", files=[{"name": "x"}])
-    out = {"store": "objects", "name": "../../etc", "bytes": 1, "sha256": ""}
-    refused(UsageError, "leads out of", files=[out])
     raw = next(one for one in manifest["files"] if one["name"].startswith("raw/"))
     path = path_of(world.folder, "objects", raw["name"])
     body = path.read_bytes()
@@ -180,6 +179,45 @@ def test_a_backup_that_cannot_be_restored_whole_is_refused_and_changes_nothing(w
     (world.folder / MANIFEST).write_text(json.dumps(manifest))
     assert world.restore(there).replayed == 2
     world.state.close()
+
+
+@pytest.mark.parametrize(
+    ("store", "name"),
+    [
+        ("dagster", "link/../../../evil.db"),
+        ("dagster", "link/evil.db"),
+        ("dagster", "history/link.db"),
+        ("dagster", "../evil.db"),
+        ("dagster", "/evil.db"),
+        ("dagster", "dagster.yaml"),
+        ("dagster", "history//runs.db"),
+        ("state", "../state/state"),
+        ("objects", "lake/../../evil"),
+        ("objects", "raw/link.ndjson.gz"),
+        ("objects", "elsewhere/evil"),
+        ("objects/../dagster", "history/link.db"),
+        ("home", "state"),
+        ("dagster", "history/\0.db"),
+        ("dagster", 7),
+    ],
+)
+def test_a_crafted_backup_is_refused_before_anything_is_written(tmp_path: Path, store: str, name: object) -> None:
+    settings, folder = load_settings({"home": tmp_path / "home"}), tmp_path / "backup"
+    stray = tmp_path / "stray.db"
+    stray.write_bytes(b"")
+    (folder / "dagster" / "deep" / "deeper").mkdir(parents=True)
+    (folder / "dagster" / "link").symlink_to(folder / "dagster" / "deep" / "deeper")
+    (folder / "dagster" / "deep" / "deeper" / "evil.db").write_bytes(b"")
+    for link in ("dagster/history/link.db", "objects/raw/link.ndjson.gz"):
+        (folder / link).parent.mkdir(parents=True)
+        (folder / link).symlink_to(stray)
+    (folder / "dagster" / "evil.db").write_bytes(b"")
+    kept = {"store": store, "name": name, "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
+    known = {"format": 1, "release": "0", "state_schema": "0", "made_at_ms": 1, "bucket": "", "files": [kept]}
+    (folder / MANIFEST).write_text(json.dumps({**known, "databases": layout(settings)}))
+    with pytest.raises((UsageError, CheckFailed), match=r"no backup has|backup has neither|json is damaged"):
+        restore(settings, settings.home / "dagster", folder, True, unheard)
+    assert not settings.home.exists()
 
 
 def test_a_password_is_in_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_the_template_makes_the_queues_that_provision_makes(aws: Settings) -> No
     provision(aws.model_copy(update={"bucket": "an-emulators"}), "emulated")
     of_template = attributes(aws, "movierec")
     assert of_template == attributes(aws, "emulated")
-    assert of_template["raw"]["RedrivePolicy"] == ("-dlq", 5)
+    assert of_template["raw"]["RedrivePolicy"] == ("-dlq", 1_000)
     assert of_template["dlq"]["RedrivePolicy"] is None
 
 
@@ -155,7 +155,7 @@ def test_each_policy_allows_what_its_process_does_and_no_more(aws: Settings) -> 
     may = {
         "Api": {"put raw", "get lake", "list", "send raw", "depth raw", "depth clean", "depth dlq"},
         "Stream": {"put raw", "put dagster", "send clean", "send dlq"}
-        | {f"{act} {name}" for name in QUEUES for act in ("receive", "delete", "depth")},
+        | {f"{act} {name}" for name in QUEUES for act in ("receive", "hide", "delete", "depth")},
         "Batch": {"list", "get raw", "get lake", "put lake", "delete lake", "put dagster"},
         "Watch": {"list", "get dagster", "get lake", "depth raw", "depth clean", "depth dlq"},
     }
@@ -185,6 +185,9 @@ def calls_of(settings: Settings) -> dict[str, Callable[[], Any]]:
     for name, url in zip(QUEUES, (settings.raw_queue_url, settings.clean_queue_url, settings.dlq_url), strict=True):
         calls[f"send {name}"] = partial(sqs.send_message, QueueUrl=url, MessageBody="1")
         calls[f"receive {name}"] = partial(sqs.receive_message, QueueUrl=url)
+        calls[f"hide {name}"] = partial(
+            sqs.change_message_visibility, QueueUrl=url, ReceiptHandle="none", VisibilityTimeout=0
+        )
         calls[f"delete {name}"] = partial(sqs.delete_message, QueueUrl=url, ReceiptHandle="none")
         calls[f"depth {name}"] = partial(sqs.get_queue_attributes, QueueUrl=url)
         calls[f"purge {name}"] = partial(sqs.purge_queue, QueueUrl=url)

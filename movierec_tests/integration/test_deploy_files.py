@@ -10,8 +10,9 @@ from packaging.requirements import Requirement
 
 from movierec_platform import __version__, deploy
 from movierec_platform.config import Settings, load_settings, variable_of
+from movierec_platform.domain.browsers import OWN_NAMES, refusal
 from movierec_platform.infrastructure.provision import PREFIX
-from movierec_platform.local.aws import emulator_environment
+from movierec_platform.local.aws import EMULATOR, AwsServer, emulator_environment
 from movierec_platform.local.dagster import workspace_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +21,20 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: one for name, one in SERVICES.items() if one["image"] == "movierec"}
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-PROGRAMS = {"movierec", "dagster", "dagster-webserver", "dagster-daemon", "locust", "python", "sh"}
+PROGRAMS = {"movierec", "dagster", "dagster-daemon", "locust", "python", "sh"}
+STORES, INSTANCE, CLIENT = {"NEO4J_PASSWORD", "MOVIEREC_STATE_URL"}, {"DAGSTER_POSTGRES_URL"}, {"MOVIEREC_API_KEY"}
+SECRETS = {
+    "api": STORES,
+    "exporter": STORES,
+    "stream": STORES | INSTANCE,
+    "batch": STORES | INSTANCE,
+    "dagster": INSTANCE,
+    "daemon": INSTANCE,
+    "setup": STORES | INSTANCE | CLIENT,
+    "locust": CLIENT,
+    "emulator": set(),
+}
+"""What each process needs of what is secret; in compose `setup` is where people run commands too."""
 NOT_SETTINGS = {"AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED"}
 """Read by boto3."""
 CODE_LOCATIONS = set(re.findall(r"env: (\w+)", workspace_file().read_text()))
@@ -73,7 +87,9 @@ def test_our_services_are_given_what_they_read(name: str) -> None:
     module = next((one.partition("=")[2] for one in command if one.startswith("--module-name")), None)
     assert module is None or (ROOT / f"{module.replace('.', '/')}.py").is_file()
     if name == "emulator":
-        given = emulator_environment(Path("/var/lib/movierec"), service["environment"]["BIND_HOST"], 4566)
+        assert command == ["python", "-m", EMULATOR]
+        bound, least = service["environment"]["BIND_HOST"], AwsServer.min_free_mib
+        given = emulator_environment(Path("/var/lib/movierec"), bound, 4566, least, allowed_hosts=name)
         # The image's own are as good, and in it there is no Docker.
         assert service["environment"] == {
             key: text for key, text in given.items() if key not in ("PATH", "HOME", "TMPDIR", "DOCKER_HOST")
@@ -82,6 +98,7 @@ def test_our_services_are_given_what_they_read(name: str) -> None:
     known = {variable_of(field) for field in Settings.model_fields} | NOT_SETTINGS | CODE_LOCATIONS
     assert service["environment"].keys() <= known
     assert service["environment"].keys() >= CODE_LOCATIONS
+    assert service["environment"].keys() & (STORES | INSTANCE | CLIENT) == SECRETS[name]
 
 
 def test_the_settings_of_compose_are_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -137,7 +154,12 @@ def test_a_pod_is_locked_in_and_given_what_it_reads(name: str) -> None:
     }
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {*OURS["api"]["tmpfs"], "/var/lib/movierec"}
     assert {"requests", "limits"} == container["resources"].keys()
-    assert container["envFrom"] == [{"configMapRef": {"name": "movierec"}}, {"secretRef": {"name": "movierec"}}]
+    assert container["envFrom"] == [{"configMapRef": {"name": "movierec"}}]
+    assert container["env"] == [
+        {"name": one["name"], "valueFrom": {"secretKeyRef": {"name": "movierec", "key": one["name"]}}}
+        for one in container["env"]
+    ]
+    assert {one["name"] for one in container["env"]} == SECRETS.get(name, INSTANCE)
     if name in SERVICES:
         assert container["command"] == SERVICES[name]["command"]
         assert "livenessProbe" in container
@@ -158,7 +180,7 @@ def test_the_pods_are_those_of_compose_and_their_addresses_are_services() -> Non
         service = services[data[f"MOVIEREC_{location}_HOST"]]
         assert service["spec"]["ports"][0]["port"] == int(data[f"MOVIEREC_{location}_PORT"])
     # As compose has them, but for what is elsewhere on AWS and what is secret.
-    secret = {"NEO4J_PASSWORD", "MOVIEREC_STATE_URL", "DAGSTER_POSTGRES_URL", "MOVIEREC_API_KEY"}
+    secret = STORES | INSTANCE | CLIENT
     emulated = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"}
     assert data.keys() == OURS["api"]["environment"].keys() - secret - emulated
 
@@ -174,6 +196,92 @@ def test_whatever_selects_pods_finds_them() -> None:
         if manifest["kind"] == "HorizontalPodAutoscaler":
             target = of_kind("Deployment")[spec["scaleTargetRef"]["name"]]
             assert "replicas" not in target["spec"], "each apply would undo what the autoscaler did"
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """As Kubernetes does, for what the manifests use of selectors: equal labels, and `In`."""
+    wanted = {key: {text} for key, text in selector.get("matchLabels", {}).items()}
+    for one in selector.get("matchExpressions", []):
+        assert one["operator"] == "In"
+        wanted[one["key"]] = set(one["values"])
+    return all(labels.get(key) in texts for key, texts in wanted.items())
+
+
+def rules(pod: str, direction: str) -> list[dict[str, Any]]:
+    """What the policies let in (`Ingress`) or out (`Egress`) of this pod."""
+    labels = PODS[pod]["metadata"]["labels"]
+    policies = [one["spec"] for one in of_kind("NetworkPolicy").values() if selects(one["spec"]["podSelector"], labels)]
+    assert any(direction in one["policyTypes"] for one in policies), f"{pod} has no policy: all passes"
+    return [rule for one in policies for rule in one.get(direction.lower(), [])]
+
+
+def peers(pod: str, direction: str) -> set[tuple[str, int | str]]:
+    """(pod of this namespace, port) that this pod may hear from, or may ask."""
+    way = "from" if direction == "Ingress" else "to"
+    return {
+        (other, port["port"])
+        for rule in rules(pod, direction)
+        for peer in rule.get(way, [])
+        for other, template in PODS.items()
+        if "podSelector" in peer and selects(peer["podSelector"], template["metadata"]["labels"])
+        for port in rule["ports"]
+    }
+
+
+def test_pods_reach_each_other_only_where_they_have_to() -> None:
+    asks = {
+        "api": {("dagster", "http")},
+        "dagster": {("stream", "grpc"), ("batch", "grpc")},
+        "daemon": {("stream", "grpc"), ("batch", "grpc")},
+    }
+    for pod in PODS:
+        assert peers(pod, "Egress") == asks.get(pod, set())
+        heard = {(asker, port) for asker, asked in asks.items() for other, port in asked if other == pod}
+        assert peers(pod, "Ingress") == heard
+    for name in ("grpc", "http"):
+        assert any(
+            port["name"] == name for pod in PODS.values() for port in pod["spec"]["containers"][0].get("ports", [])
+        )
+
+
+def test_api_and_exporter_are_reached_from_the_namespaces_that_somebody_labelled() -> None:
+    for pod in PODS:
+        (outside,) = [[peer for rule in rules(pod, "Ingress") for peer in rule["from"] if "podSelector" not in peer]]
+        label = {"namespaceSelector": {"matchLabels": {f"movierec/reaches-{pod}": "true"}}}
+        assert outside == ([label] if pod in ("api", "exporter") else [])
+
+
+def test_out_of_the_namespace_go_the_ports_of_what_a_pod_works_with() -> None:
+    databases = {"NEO4J_PASSWORD": 7687, "MOVIEREC_STATE_URL": 5432, "DAGSTER_POSTGRES_URL": 5432}
+    for pod, template in PODS.items():
+        (container,) = template["spec"]["containers"]
+        anywhere = {port["port"] for rule in rules(pod, "Egress") if "to" not in rule for port in rule["ports"]}
+        aws = set() if pod.startswith("setup") else {443}
+        assert anywhere == {databases[one["name"]] for one in container["env"]} | aws
+        blocks = [peer for rule in rules(pod, "Egress") for peer in rule.get("to", []) if "ipBlock" in peer]
+        assert all(peer["ipBlock"]["cidr"].startswith("169.254.") for peer in blocks)
+
+
+def test_dagsters_probes_call_it_by_a_name_of_its_own() -> None:
+    (container,) = PODS["dagster"]["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        (header,) = container[probe]["httpGet"]["httpHeaders"]
+        assert header["name"] == "Host"
+        assert refusal({"host": header["value"]}, OWN_NAMES) is None
+
+
+def test_what_others_made_is_pinned_to_its_content() -> None:
+    """A tag may be moved to other content; a commit of an action or the digest of an image may not."""
+    digest = r"[\w./-]+:v?\d+\.\d+[\w.-]*@sha256:[0-9a-f]{64}"
+    images = [one["image"] for name, one in SERVICES.items() if name not in OURS]
+    images += re.findall(r"(?m)^FROM (\S+)", DOCKERFILE)
+    assert len(images) == 6
+    assert [image for image in images if not re.fullmatch(digest, image)] == []
+    used = re.findall(r"uses: (.+)", (ROOT / ".github/workflows/ci.yml").read_text())
+    assert used
+    assert [one for one in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)] == []
+    kept = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
+    assert {"github-actions", "docker", "docker-compose"} <= {one["package-ecosystem"] for one in kept}
 
 
 def test_the_images_of_kubernetes_are_of_this_release() -> None:

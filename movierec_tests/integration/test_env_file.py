@@ -31,7 +31,23 @@ def test_every_setting_comes_back_from_its_variable() -> None:
     assert again.aws_endpoint_url == given.aws_endpoint_url
 
 
-@pytest.mark.parametrize("text", ["plain", "two words", "o'brien", "$HOME `x`", 'say "so"', "#no", "a=b", "", "ñandú"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain",
+        "two words",
+        "o'brien",
+        "$HOME `x`",
+        'say "so"',
+        "#no",
+        "a=b",
+        "",
+        "ñandú",
+        "o'brien\\",
+        "both \" and '",
+        "\\n'",
+    ],
+)
 def test_a_shell_and_settings_read_the_same(tmp_path: Path, text: str) -> None:
     path = tmp_path / STACK_ENV
     write_env_file(path, {"MOVIEREC_ARCHIVE": text})
@@ -44,7 +60,7 @@ def test_a_shell_and_settings_read_the_same(tmp_path: Path, text: str) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("text", ["two\nlines", "o'brien\\", "${HOME}'", "both \" and '"])
+@pytest.mark.parametrize("text", ["two\nlines", "$o'brien", "${HOME}'", "`\\"])
 def test_what_they_would_read_differently_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="NEO4J_PASSWORD"):
         write_env_file(tmp_path / "env", {"NEO4J_PASSWORD": text})
@@ -60,6 +76,14 @@ def test_a_merged_file_keeps_what_else_was_in_it(tmp_path: Path) -> None:
     merge_env_file(path, {"A": "x y", "B": "2", "D": "4"})
     assert path.read_text() == "# mine\nA='x y'\nB='2'\n\nC=3\nD='4'\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / STACK_ENV
+    path.write_text("MOVIEREC_GATE_SLOTS=3\n", encoding="utf-8-sig")
+    assert load_settings({"home": tmp_path}).gate_slots == 3
+    merge_env_file(path, {"MOVIEREC_GATE_SLOTS": "3", "MOVIEREC_ARCHIVE": "a"})
+    assert path.read_text() == "MOVIEREC_GATE_SLOTS='3'\nMOVIEREC_ARCHIVE='a'\n"
 
 
 def test_a_merge_changes_no_value_unless_forced(tmp_path: Path) -> None:

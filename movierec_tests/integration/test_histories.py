@@ -3,17 +3,20 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import neo4j
 import numpy as np
 import pytest
 from pydantic import SecretStr
+from typing_extensions import LiteralString
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.graph_bulk import open_bulk
 from movierec_platform.adapters.graph_changes import NO_FEED, SLOTS, Changes, Position, announce
+from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.config import Settings
 from movierec_platform.domain.differences import Difference, Edge
 from movierec_platform.domain.registers import PairState
-from movierec_platform.services.histories import Histories
+from movierec_platform.services.histories import READS_OF_ONE, Histories
 
 pytestmark = pytest.mark.both_graphs
 
@@ -239,3 +242,93 @@ def test_a_view_has_no_rating(graph) -> None:
     assert history.seen_at_ms.tolist() == [AT_MS, 5]
     assert np.isnan(history.ratings).tolist() == [False, True]
     histories.close()
+
+
+BY_HAND = [
+    "{}",
+    "{seen_at_ms: 'yesterday', rating: 'five'}",
+    "{seen_at_ms: 1.5, rating: true}",
+    "{seen_at_ms: 4611686018427387904, rating: -3.0}",
+    "{seen_at_ms: -1, rating: [5.0], rated_at_ms: 'noon', event_id: 7}",
+    "{retracted_at_ms: 'never'}",
+]
+
+
+@pytest.mark.parametrize("properties", BY_HAND)
+def test_an_edge_that_was_made_by_hand_is_a_movie_seen_and_harms_no_list(graph, settings, properties) -> None:
+    """Nor does it keep an event of that pair from being written."""
+    graph.apply_pairs({(1, 2): rated(4.0)})
+    by_hand(
+        settings,
+        f"MATCH (u:Usuario {{id: 1}}), (m:Pelicula {{id: 3}}) CREATE (u)-[:VIO {properties}]->(m)",
+        "MATCH (u:Usuario {id: 1}), (m:Pelicula {id: 2}) CREATE (u)-[:VIO {rating: 1.0, seen_at_ms: 5}]->(m)",
+        "MATCH (u:Usuario {id: 1}) CREATE (u)-[:VIO {seen_at_ms: 5}]->(:Pelicula {title: 'no id'})",
+    )
+    assert [(one.movie_id, one.rating, one.seen_at_ms) for one in graph.history(1)] == [(2, 4.0, AT_MS), (3, None, 0)]
+    for apply in (graph.apply_pairs, graph.load_users):
+        apply({(1, 3): rated(2.0, AT_MS + 1)})
+    assert {(one.movie_id, one.rating) for one in graph.history(1)} == {(3, 2.0), (2, 4.0)}
+
+
+def test_a_user_that_was_made_by_hand_harms_no_list_of_users(graph, settings) -> None:
+    graph.apply_pairs({(7, 2): rated(4.0)})
+    by_hand(settings, "CREATE (:Usuario)", "CREATE (:Usuario {id: 'ana'})", "CREATE (:Usuario {id: 8.5})")
+    assert (7, 1) in graph.users_from(1, 10)
+    assert all(type(user_id) is int for user_id, _ in graph.users_from(1, 10))
+
+
+def test_a_publication_that_was_made_by_hand_has_no_time(graph, settings) -> None:
+    by_hand(settings, "CREATE (:Publicacion {name: 'similarity', version: 'mine'})")
+    assert graph.publication() == Publication("mine", None, 0)
+
+
+def by_hand(settings: Settings, *statements: LiteralString) -> None:
+    """Somebody wrote this to the graph, past this project's code."""
+    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+    with neo4j.GraphDatabase.driver(settings.neo4j_uri, auth=auth) as driver:
+        for statement in statements:
+            driver.execute_query(statement, database_=settings.neo4j_database)
+
+
+class SlowGraph:
+    """A graph whose histories of some users come only when it is told so."""
+
+    def __init__(self, graph: Graph, slow: set[int]) -> None:
+        self.graph = graph
+        self.slow = slow
+        self.asked: list[int] = []
+        self.go_on = threading.Event()
+        self.changes = graph.changes
+
+    def history(self, user_id: int):
+        self.asked.append(user_id)
+        if user_id in self.slow:
+            assert self.go_on.wait(60)
+        return self.graph.history(user_id)
+
+
+def test_one_user_whose_history_is_slow_costs_nobody_else(graph: Graph) -> None:
+    graph.apply_pairs({(user, 1): rated(4.0) for user in range(1, 40)})
+    slow = SlowGraph(graph, {1})
+    histories = histories_of(slow, timeout_s=5.0, retry_graph_after_s=3600.0)
+    with ThreadPoolExecutor(40) as callers:
+        of_one = [callers.submit(histories.of, 1) for _ in range(40)]
+        assert all(one.result().degraded for one in of_one)
+    assert all(histories.of(1).degraded for _ in range(10))
+    assert slow.asked.count(1) <= READS_OF_ONE
+    for user in range(2, 40):
+        assert seen(histories, user) == {1: 4.0}
+    histories.hear()
+    slow.go_on.set()
+    histories.close()
+    histories._readers.shutdown()  # the graph is closed next
+
+
+def test_several_users_whose_histories_are_slow_are_a_slow_graph(graph: Graph) -> None:
+    slow = SlowGraph(graph, set(range(1, 10)))
+    histories = histories_of(slow, timeout_s=0.2, retry_graph_after_s=3600.0)
+    assert all(histories.of(user).degraded for user in range(1, 10))
+    assert slow.asked == [1, 2, 3]
+    slow.go_on.set()
+    histories.close()
+    histories._readers.shutdown()  # the graph is closed next

@@ -7,12 +7,15 @@ import json
 import os
 import shlex
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import neo4j
 import psutil
@@ -20,10 +23,12 @@ import pytest
 import requests
 
 from movierec_platform.adapters.dagster import graphql
+from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, load_settings
-from movierec_platform.errors import UsageError
+from movierec_platform.errors import OtherStack, UsageError
 from movierec_platform.local.dagster import PACKAGED_WORKSPACE, REPOSITORY_WORKSPACE
+from movierec_platform.local.identity import Part, require_ours, stack_at
 from movierec_platform.local.processes import family
 from movierec_platform.local.stack import STACK_VARIABLES, Stack
 from movierec_tests.postgres import PostgresServer
@@ -133,6 +138,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     stop(up)
 
 
+def test_gate_and_ingest_are_at_work_before_the_first_event(up: Up) -> None:
+    assert [line for line in up.said if line.startswith("drains at work after ")]
+    for queue in ("raw", "clean"):
+        assert open_lease(up.settings, queue, 0).view().holder
+    assert runs(up.settings) == {"quality_gate": "STARTED", "graph_ingest": "STARTED"}
+
+
 def test_every_server_runs_and_none_is_heard_from_outside(up: Up) -> None:
     assert up.pids.keys() == SERVERS
     listening = {
@@ -168,6 +180,102 @@ def test_stack_env_leads_a_shell_and_plain_clients_to_the_servers(up: Up) -> Non
         assert requests.get(url, timeout=10).status_code == 200
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request that a page of another site could make a browser send."""
+
+    url: str
+    method: str = "GET"
+    body: str | None = None
+    kind: str = "application/x-www-form-urlencoded"
+    own_status: int = 200
+
+    def status(self, **headers: str) -> int:
+        return self.answer(**headers).status_code
+
+    def answer(self, **headers: str) -> requests.Response:
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        kind = {"Content-Type": self.kind} if self.body else {}
+        return requests.request(self.method, self.url, data=self.body, headers={**kind, **named}, timeout=30)
+
+
+def asked_of(settings: Settings) -> list[Asked]:
+    """Of each server that speaks HTTP: its page, and what changes something or tells all."""
+    send, graphql_url = "Action=SendMessage&MessageBody=%7B%7D", f"{settings.dagster_url}/graphql"
+    event = '{"user_id": 1, "movie_id": 1, "rating": 4.0}'
+    return [
+        Asked(f"{settings.aws_endpoint_url}/{settings.bucket}"),
+        Asked(f"{settings.raw_queue_url}?{send}"),
+        Asked(settings.raw_queue_url, "POST", send),
+        Asked(f"{settings.aws_endpoint_url}/{settings.bucket}/raw/evil", "PUT", "x"),
+        Asked(f"{settings.dagster_url}/server_info"),
+        Asked(f"{graphql_url}?query=%7Bversion%7D"),
+        Asked(graphql_url, "POST", '{"query": "{ version }"}', "application/json"),
+        Asked(f"{graphql_url}?query=%7Bversion%7D", "POST", "a=b"),
+        Asked(settings.metrics_url),
+        Asked(f"{settings.api_url}/ingest", "POST", event, "text/plain", own_status=202),
+        # It wants a password of everybody, and tells no page that it may send one.
+        Asked(f"{settings.graph_http_url}/api/v1/server", own_status=401),
+        Asked(f"{settings.graph_http_url}/api/v1/command/neo4j", "POST", "{}", "text/plain", own_status=401),
+    ]
+
+
+def test_no_page_of_another_site_reaches_a_server(up: Up) -> None:
+    evil = "http://evil.example"
+    for asked in asked_of(up.settings):
+        for name in ("evil.example", f"evil.example:{urlsplit(asked.url).port}"):
+            assert asked.status(Host=name) in (400, 401, 403), asked
+        for headers in ({"Origin": evil}, {"Origin": "null"}, {"Origin": "http://["}):
+            answer = asked.answer(**headers)
+            assert answer.status_code in (400, 401, 403), (asked, headers)
+            assert "Access-Control-Allow-Origin" not in answer.headers, (asked, headers)
+        preflight = requests.options(
+            asked.url, headers={"Origin": evil, "Access-Control-Request-Method": "PUT"}, timeout=30
+        )
+        assert "Access-Control-Allow-Origin" not in preflight.headers, asked
+        # Not asked by a page, and by their own pages, they answer.
+        own = urlsplit(asked.url).netloc
+        assert asked.status() == asked.own_status, asked
+        assert asked.status(Origin=f"http://{own}", Sec_Fetch_Site="same-origin") == asked.own_status, asked
+        assert asked.status(Host=f"localhost:{urlsplit(asked.url).port}") == asked.own_status, asked
+
+
+def test_a_get_without_origin_that_a_page_of_another_site_causes_is_refused(up: Up) -> None:
+    for asked in asked_of(up.settings)[:-3]:  # those whose GET may do something, or tells all
+        for site in ("cross-site", "same-site"):
+            assert asked.status(Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image") == 403, asked
+            assert asked.status(Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="iframe") == 403, asked
+
+
+def test_a_link_leads_to_the_pages_of_dagster(up: Up) -> None:
+    follows = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    page = requests.get(f"{up.settings.dagster_url}/runs", headers=follows, timeout=30)
+    assert (page.status_code, page.headers["Content-Type"].split(";")[0]) == (200, "text/html")
+
+
+def test_dagsters_page_gets_its_updates_and_no_other_page_does(up: Up) -> None:
+    where = urlsplit(up.settings.dagster_url)
+
+    def handshake(origin: str) -> str:
+        """The first line of the answer."""
+        lines = [
+            "GET /graphql HTTP/1.1",
+            f"Host: {where.netloc}",
+            f"Origin: {origin}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Protocol: graphql-ws",
+        ]
+        with socket.create_connection((where.hostname or "", where.port or 0), timeout=30) as connection:
+            connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            return connection.makefile("rb").readline().decode()
+
+    assert " 101 " in handshake(up.settings.dagster_url)
+    assert " 403 " in handshake("http://evil.example")
+
+
 def test_no_secret_is_on_a_command_line_or_in_a_log(up: Up) -> None:
     settings = up.settings
     assert settings.aws_secret_access_key is not None
@@ -177,6 +285,18 @@ def test_no_secret_is_on_a_command_line_or_in_a_log(up: Up) -> None:
     seen += [log.read_text(errors="replace") for log in (up.home / "logs").iterdir()]
     seen += up.said
     assert not [secret for secret in secrets for text in seen if secret in text]
+
+
+def test_no_part_of_another_stack_is_taken_for_one_of_ours(up: Up, tmp_path: Path) -> None:
+    parts: tuple[Part, ...] = ("api", "dagster", "lake")
+    require_ours(up.settings, parts)
+    other = up.settings.model_copy(update={"stack_id": "another", "home": tmp_path})
+    for part in parts:
+        with pytest.raises(OtherStack, match="is not that of the stack in"):
+            require_ours(other, [part])
+    replaced = other.model_copy(update={"home": up.home, "api_url": f"{other.api_url}/"})
+    require_ours(replaced, ["api"])
+    assert stack_at(up.settings.metrics_url) == up.settings.stack_id
 
 
 def test_dagster_has_both_code_locations_and_a_daemon(up: Up) -> None:
@@ -203,7 +323,7 @@ def test_stopping_cancels_runs_and_leaves_no_process(up: Up) -> None:
     settings, children = up.settings, up.children()
     event = {"user_id": 1, "movie_id": 1, "rating": 4.0}
     assert requests.post(f"{settings.api_url}/ingest", json=event, timeout=10).status_code == 202
-    until(lambda: runs(settings).get("quality_gate") == "STARTED")
+    until(lambda: set(runs(settings).values()) == {"STARTED"})  # also of what other tests posted
     children += up.children()
 
     up.process.terminate()

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
-from movierec_platform.adapters import keys, postgres_leases, quarantine_tables, state
+from movierec_platform.adapters import defects, keys, postgres_leases, quarantine_tables, state
 from movierec_platform.adapters.migrations import HEAD, VERSION_TABLE
 from movierec_platform.adapters.migrations.upgrade import migrations
 from movierec_platform.adapters.state import State
@@ -21,7 +21,7 @@ from movierec_platform.errors import NewerSchema, StateUnavailable
 from movierec_tests.previous import FIRST_TABLES, LATER_TABLES, make
 
 NOW = 1_790_000_000_000
-METADATA = [state.metadata, quarantine_tables.metadata, keys.metadata, postgres_leases.metadata]
+METADATA = [state.metadata, quarantine_tables.metadata, keys.metadata, defects.metadata, postgres_leases.metadata]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -29,7 +29,8 @@ from movierec_platform.domain.envelope import (
     raw_key,
     unpack_rejections,
 )
-from movierec_platform.domain.gate import REASON_CODES, Rejected
+from movierec_platform.domain.events import RANK_AHEAD_MS
+from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected
 from movierec_platform.domain.quarantine import EVERYTHING, HELD_NOW, MAX_ATTEMPTS, POISON, STATUSES, Filter, Selection
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import (
@@ -199,18 +200,28 @@ def sent(redrive: Redrive) -> list[dict[str, Any]]:
 def test_a_redrive_lands_and_sends_as_the_api_does_and_makes_no_event_newer(redrive: Redrive, state: State) -> None:
     with_time = Refusal("00aa", "wrong_type", None, "", json.dumps(GOOD), "raw/first", 50, NOW + 9, NOW)
     no_json = Refusal("00bb", "not_json", None, "", "{no json", "raw/first", 51, NOW, NOW)
-    state.quarantine.hold([refusal(1), with_time, no_json], "drain", NOW)
+    ahead = [json.dumps({**GOOD, "timestamp": NOW + late_ms}) for late_ms in (AHEAD_MS, AHEAD_MS + 1)]
+    times = [
+        Refusal(f"00c{n}", "wrong_type", None, "", body, "raw/first", 60 + n, NOW, NOW) for n, body in enumerate(ahead)
+    ]
+    state.quarantine.hold([refusal(1), with_time, no_json, *times], "drain", NOW)
     state.mark(DRAINED_MARK, 2**60)
     outcome = redrive.redrive(ALL, "me")
     assert (outcome.done, outcome.skipped, outcome.finished) == (
-        {"missing_field": 1, "wrong_type": 1, "not_json": 1},
+        {"missing_field": 1, "wrong_type": 3, "not_json": 1},
         {},
         {},
     )
     [(key, events)] = landed(redrive)
-    assert events == [{"user_id": 1, "rating": 4.0, "timestamp": NOW + 1}, GOOD, "{no json"]
+    assert events == [
+        {"user_id": 1, "rating": 4.0, "timestamp": NOW + 1},
+        GOOD,
+        "{no json",
+        {**GOOD, "timestamp": NOW + RANK_AHEAD_MS},
+        {**GOOD, "timestamp": NOW + AHEAD_MS + 1},  # out of range then
+    ]
     [message] = sent(redrive)
-    assert (message["raw_key"], message["lines"], message["events"]) == (key, [0, 1, 2], events)
+    assert (message["raw_key"], message["lines"], message["events"]) == (key, [0, 1, 2, 3, 4], events)
     assert f"/{message['received_at_ms']}-redrive-" in key
     assert standings(state)["0001"] == ("redriven", 1, "missing_field")
     assert acts(state, "0001") == [("held", "drain", 0), ("claimed", "me", 1), ("redriven", "me", 1)]
@@ -299,8 +310,8 @@ def test_a_redrive_goes_in_chunks_and_passes_over_what_cannot_travel(redrive: Re
     ]
     state.quarantine.hold(refusals, "drain", NOW)
     outcome = redrive.redrive(ALL, "me")
-    assert (outcome.done, outcome.skipped) == ({"wrong_type": 1_001}, {"cannot_travel": 3})
-    assert [len(events) for _, events in landed(redrive)] == [997, 4]
+    assert (outcome.done, outcome.skipped) == ({"wrong_type": 1_002}, {"cannot_travel": 2})
+    assert [len(events) for _, events in landed(redrive)] == [998, 4]
     assert standings(state)["0001"] == ("held", 0, "wrong_type")
 
 
@@ -434,25 +445,24 @@ def test_events_that_came_before_their_movie_are_redriven_into_the_graph(platfor
     assert_that_the_counts_add_up(platform.state)
 
 
-def fail_five_times(settings: Settings) -> list[Message]:
-    """The one message of the raw queue is received five times and never deleted; what the dlq queue has then."""
-    sqs, queues = sqs_client(settings), Queues.open(settings)
-    for _ in range(5):
-        [message] = queues.raw.receive(wait_s=1)
-        sqs.change_message_visibility(QueueUrl=queues.raw.url, ReceiptHandle=message.receipt, VisibilityTimeout=0)
-    assert queues.raw.receive() == []
+def given_up(settings: Settings) -> list[Message]:
+    """The one message of the raw queue is moved to the dlq queue, whole; what that has then."""
+    queues = Queues.open(settings)
+    [message] = queues.raw.receive(wait_s=1)
+    queues.dlq.send([message.body])
+    assert queues.raw.delete([message]) == 1
     dead = queues.dlq.receive(wait_s=1)
     assert queues.dlq.delete(dead) == 1
     return dead
 
 
-def test_a_message_that_fails_five_receives_is_poison_and_is_redriven_whole(
+def test_a_message_that_a_drain_gave_up_is_poison_and_is_redriven_whole(
     redrive: Redrive, state: State, fresh_settings: Settings
 ) -> None:
     [body] = pack(raw_key(NOW, "first"), NOW, [encode(GOOD), encode(NO_MOVIE)], [4, 9])
     quarantine = Quarantine(state)
     redrive.raw.send([body])
-    dead = fail_five_times(fresh_settings)
+    dead = given_up(fresh_settings)
     for _ in range(2):
         assert quarantine.hold(dead) == 1
     [row] = state.quarantine.rows(EVERYTHING, STATUSES, 10)
@@ -460,7 +470,7 @@ def test_a_message_that_fails_five_receives_is_poison_and_is_redriven_whole(
 
     assert redrive.redrive(ALL, "me").done == {POISON: 1}
     assert landed(redrive) == [], "it was landed long ago"
-    dead = fail_five_times(fresh_settings)
+    dead = given_up(fresh_settings)
     assert dead[0].body == body
     for _ in range(2):
         quarantine.hold(dead)
@@ -497,7 +507,10 @@ def test_the_command_line_shows_what_is_there_and_what_was_done(own: Settings, s
     state.quarantine.hold([refusal(1), refusal(2, "not_json"), refusal(3)], "drain", NOW)
     listed = movierec(own, "list").stdout
     assert "held: 3 (missing_field 2, not_json 1)" in listed
-    assert "0002 │ held   │ 0        │ not_json      │ 2    │" in listed
+    assert "0002  held    0         not_json       2     " in listed
+    some = movierec(own, "list", "--limit", "2")
+    assert "the latest 2 of 3 are shown: --limit 3 shows more" in some.stderr
+    assert "are shown" not in movierec(own, "list", "--limit", "3").stderr
     assert movierec(own, "discard", "--user", "2").stdout == "discarded: 1 (not_json 1)\n"
     twice = movierec(own, "discard", "0002", "0003").stdout
     assert twice == "discarded: 1 (missing_field 1)\nleft alone: 1 discarded already\n"
@@ -512,6 +525,16 @@ def test_the_command_line_shows_what_is_there_and_what_was_done(own: Settings, s
         "skipped": {},
         "finished": {},
     }
+
+
+def test_control_characters_of_a_refused_event_do_not_reach_the_terminal(own: Settings, state: State) -> None:
+    body = "not json \x1b[2J\x1b]0;owned\x07\u202e\x9b31m"
+    state.quarantine.hold([Refusal("00ee", "not_json", None, body, body, "raw/first", 1, NOW, NOW)], "drain", NOW)
+    for arguments in (["list"], ["show", "00ee"], ["list", "--json"], ["show", "00ee", "--json"]):
+        shown = movierec(own, *arguments).stdout
+        assert "not json" in shown
+        assert not set(shown) & set("\x1b\x07\u202e\x9b"), arguments
+    assert json.loads(movierec(own, "show", "00ee", "--json").stdout)["body"] == body
 
 
 @pytest.mark.parametrize(

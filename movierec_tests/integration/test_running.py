@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from movierec_platform.errors import ServerFailed, Transient, UsageError
+from movierec_platform.errors import NoStack, ServerFailed, UsageError
 from movierec_platform.local.record import HomeLock, holder
 from movierec_platform.local.running import log_lines, log_names, start_detached, stop_running
 
@@ -30,7 +30,7 @@ def movierec(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_home_without_a_stack_has_none_to_stop_and_no_holder(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
-    with pytest.raises(Transient, match="no stack is running"):
+    with pytest.raises(NoStack, match="no stack runs"):
         stop_running(tmp_path)
 
 

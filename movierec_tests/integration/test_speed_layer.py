@@ -1,23 +1,28 @@
 """From POST to graph, quarantine and parity, step by step over real queues, objects and graph."""
 
 import json
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import FileLease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Message
 from movierec_platform.domain.drains import DrainPolicy
 from movierec_platform.domain.envelope import raw_events
+from movierec_platform.domain.event_checks import EventPolicy
+from movierec_platform.domain.events import RANK_AHEAD_MS
 from movierec_platform.domain.freshness import bucket_counts
-from movierec_platform.domain.gate import REASON_CODES
+from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES
+from movierec_platform.domain.interactions import pair_states
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import GraphUnavailable, LandingBusy, ObjectStoreUnavailable, TooLarge, UsageError
-from movierec_platform.services.drain import drain
+from movierec_platform.services.compact import compact_days, landed_days
+from movierec_platform.services.fold import fold_tables
 from movierec_platform.services.land import Lander
 from movierec_platform.services.replay import DRAINED_MARK, note_drained, replay, replay_after_unclean_stop
 from movierec_platform.services.verify import verify
@@ -76,6 +81,37 @@ def test_a_quarantined_event_is_kept_as_posted_with_the_line_it_was_landed_on(pl
         )
 
 
+def test_what_sns_and_eventbridge_carry_is_landed_without_their_envelopes(platform: Platform) -> None:
+    def sns(message: str) -> dict[str, Any]:
+        fields = {
+            "MessageId": "m",
+            "TopicArn": "arn:aws:sns:eu-west-1:1:rated",
+            "Timestamp": "2026-05-01T12:00:00.000Z",
+        }
+        return {"Type": "Notification", **fields, "Message": message, "MessageAttributes": {}}
+
+    def bus(detail: Any) -> dict[str, Any]:
+        fields = {"version": "0", "id": "i", "account": "1", "time": "2026-05-01T12:00:00Z", "region": "eu-west-1"}
+        return {**fields, "detail-type": "Rated", "source": "shop.app", "resources": [], "detail": detail}
+
+    rated = [{**GOOD, "event_id": f"e{user}", "user_id": user} for user in range(1, 5)]
+    refused = sns("no JSON")
+    opened = [sns(json.dumps(rated[0])), bus(rated[1]), sns(json.dumps(bus(rated[2]))), sns(json.dumps(rated[3:]))]
+    platform.queues.raw.send([json.dumps(one) for one in [*opened, refused]])
+    platform.run_through()
+    pairs = platform.pairs()
+    assert {user for user, _ in pairs} == {1, 2, 3, 4}
+    [row] = platform.rows()
+    assert json.loads(row.body) == refused
+    assert "this is an SNS notification" in row.detail
+    objects = open_objects(platform.settings)
+    landed = [event for key in objects.keys("raw/") for event, _ in raw_events(objects.get(key))]
+    assert sorted(map(json.dumps, landed)) == sorted(map(json.dumps, [*rated, refused]))
+    replay(platform.settings, since_ms=0)
+    platform.run_through()
+    assert platform.pairs() == pairs
+
+
 def test_replaying_everything_changes_nothing(platform: Platform) -> None:
     platform.lander.land(MIXED)
     platform.run_through()
@@ -85,6 +121,34 @@ def test_replaying_everything_changes_nothing(platform: Platform) -> None:
         platform.run_through()
     assert platform.pairs() == pairs
     assert platform.rows() == rows
+
+
+def test_a_time_ahead_outranks_what_its_user_does_for_five_minutes_and_for_ever_the_same(platform: Platform) -> None:
+    clock = iter([NOW, NOW + RANK_AHEAD_MS, NOW + RANK_AHEAD_MS + 1])
+    lander = Lander(platform.settings, clock_ms=lambda: next(clock))
+    ahead = {**GOOD, "event_id": "ahead", "rating": 0.5, "timestamp": NOW + AHEAD_MS}
+    early = {**GOOD, "event_id": "early", "rating": 4.0, "movie_id": 20}
+    own = [{**GOOD, "event_id": "own", "rating": 5.0, "timestamp": None, "movie_id": movie} for movie in (10, 30)]
+    lander.land([ahead, {**ahead, "movie_id": 20}, {**ahead, "event_type": "retract", "rating": None, "movie_id": 30}])
+    lander.land([early])
+    lander.land(own)
+    lander.close()
+    platform.run_through()
+    latest = NOW + RANK_AHEAD_MS
+    pairs = {
+        (1, 10): PairState(5.0, latest + 1, "own", latest + 1, None),
+        (1, 20): PairState(0.5, latest, "ahead", latest, None),
+        (1, 30): PairState(5.0, latest + 1, "own", latest + 1, latest),
+    }
+    assert platform.pairs() == pairs
+    assert verify(platform.settings).equal, "the lake, of raw objects"
+    assert replay(platform.settings, since_ms=0) == 3
+    platform.run_through()
+    assert platform.pairs() == pairs
+    lake, objects = Lake(platform.settings), open_objects(platform.settings)
+    compact_days(lake, objects, landed_days(objects), EventPolicy(), NOW)
+    assert verify(platform.settings).equal, "the lake, of compacted days"
+    assert dict(pair for table in fold_tables(lake) for pair in pair_states(table)) == pairs
 
 
 def test_what_comes_twice_at_once_is_counted_once(platform: Platform) -> None:
@@ -187,15 +251,30 @@ def test_when_the_object_cannot_be_written_nothing_is_promised(platform: Platfor
 POLICY = DrainPolicy(linger_s=1.5, max_runtime_s=60, overlap_s=5, grace_s=5)
 
 
-def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platform, tmp_path: Path) -> None:
+def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(25)])
-    report = drain(platform.queues.raw, platform.work("raw"), FileLease(tmp_path, "raw", 0), "run", POLICY)
+    report = platform.drain("raw", POLICY)
     assert (report.events, report.messages, report.left_because) == (25, 25, "idle")
     assert platform.queues.raw.depth().total == 0
-    assert FileLease(tmp_path, "raw", 0).view().released_by == "run"
+    assert FileLease(platform.settings.home / "leases", "raw", 0).view().released_by == "run"
 
 
-def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform, tmp_path: Path) -> None:
+def test_a_resident_drain_stays_without_work_until_another_waits_for_its_place(platform: Platform) -> None:
+    resident = DrainPolicy(linger_s=math.inf, max_runtime_s=600, overlap_s=5, grace_s=5)
+    lease, raw = FileLease(platform.settings.home / "leases", "raw", 0), platform.queues.raw
+    with ThreadPoolExecutor(1) as pool:
+        draining = pool.submit(platform.drain, "raw", resident)
+        while lease.view().holder is None:
+            assert not draining.done()
+        raw.send([json.dumps(GOOD)])
+        while raw.depth().total:
+            assert not draining.done()
+        with lease.held("rebuild", 60):
+            report = draining.result()
+    assert (report.events, report.left_because) == (1, "idle")
+
+
+def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
 
     def never_done(messages: Sequence[Message]) -> int:
@@ -203,13 +282,11 @@ def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform,
         return len(messages)
 
     short = DrainPolicy(linger_s=60, max_runtime_s=1, overlap_s=5, grace_s=5)
-    report = drain(platform.queues.raw, never_done, FileLease(tmp_path, "raw", 0), "run", short)
+    report = platform.drain("raw", short, never_done)
     assert report.left_because == "max_runtime"
 
 
-def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
     calls: list[int] = []
 
@@ -219,14 +296,12 @@ def test_while_a_dependency_is_down_a_drain_tries_again_without_receiving_again(
             raise GraphUnavailable("down")
         return len(messages)
 
-    report = drain(platform.queues.raw, twice_down, FileLease(tmp_path, "raw", 0), "run", POLICY)
+    report = platform.drain("raw", POLICY, twice_down)
     assert calls == [1, 1, 1]
     assert report.messages == 1
 
 
-def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps({**GOOD, "event_id": str(number)}) for number in range(5)])
     done: list[str] = []
 
@@ -237,21 +312,21 @@ def test_a_message_that_meets_a_defect_stays_in_the_queue_and_costs_only_itself(
         done.extend(ids)
         return len(ids)
 
-    report = drain(platform.queues.raw, broken_for_3, FileLease(tmp_path, "raw", 0), "run", POLICY)
+    report = platform.drain("raw", POLICY, broken_for_3)
     assert (report.events, report.messages, sorted(done)) == (4, 4, ["0", "1", "2", "4"])
-    assert platform.queues.raw.depth().in_flight == 1
+    assert platform.queues.raw.depth().in_flight == 1, "it is hidden until its next attempt"
 
 
-def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platform, tmp_path: Path) -> None:
+def test_a_wrong_setting_ends_the_drain_and_leaves_its_messages(platform: Platform) -> None:
     platform.queues.raw.send([json.dumps(GOOD)])
 
     def misconfigured(messages: Sequence[Message]) -> int:
         raise UsageError("the graph refuses the password")
 
     with pytest.raises(UsageError):
-        drain(platform.queues.raw, misconfigured, FileLease(tmp_path, "raw", 0), "run", POLICY)
-    assert platform.queues.raw.depth().total == 1
-    assert FileLease(tmp_path, "raw", 0).view().holder is None
+        platform.drain("raw", POLICY, misconfigured)
+    assert platform.queues.raw.depth().visible == 1, "given back"
+    assert FileLease(platform.settings.home / "leases", "raw", 0).view().holder is None
 
 
 def test_the_reason_codes_that_can_come_out_are_those_of_the_contract(platform: Platform) -> None:

@@ -18,6 +18,8 @@ from movierec_platform.adapters.snapshot_files import newest_snapshot, read_snap
 from movierec_platform.config import load_settings
 from movierec_platform.domain import envelope, tables
 from movierec_platform.domain.event_checks import EventPolicy
+from movierec_platform.domain.events import RANK_AHEAD_MS
+from movierec_platform.domain.gate import AHEAD_MS
 from movierec_platform.domain.quarantine import Filter, Selection
 from movierec_platform.domain.registers import PairState
 from movierec_platform.errors import LakeUnavailable
@@ -25,6 +27,8 @@ from movierec_platform.services.compact import compact_days, landed_events, read
 from movierec_platform.services.fold import fold_tables
 from movierec_platform.services.interactions import fold_interactions
 from movierec_platform.services.redrive import Redrive
+from movierec_platform.services.repair import repair
+from movierec_platform.services.replay import replay
 from movierec_platform.services.verify import verify
 from movierec_platform.services.versions import evaluations, publications
 from movierec_tests import previous
@@ -159,6 +163,28 @@ def test_tables_that_lack_columns_are_read_written_and_compacted(platform: Platf
     assert lake.maintain("events", kept_hours=0) > 0
     compact(lake, platform, DAY, NEXT_DAY)
     assert lake.read("events", tables.EVENTS.names).num_rows == 2
+
+
+def test_times_ahead_that_the_release_before_let_rank_are_put_right_by_a_repair(platform: Platform) -> None:
+    lake, objects, latest = Lake(platform.settings), open_objects(platform.settings), RECEIVED_AT_MS + RANK_AHEAD_MS
+    claimed = RECEIVED_AT_MS + AHEAD_MS
+    ahead = previous.event(0, 1, 10).replace(f'"timestamp":{RECEIVED_AT_MS}', f'"timestamp":{claimed}')
+    objects.put(RAW_KEY, previous.raw_object([ahead]))
+    compact(lake, platform)
+    rows, label = lake.read("events", tables.EVENTS.names), lake.labels("events", "date")[DAY]
+    at = rows.schema.get_field_index("timestamp_ms")
+    make_old(lake, "events", rows.set_column(at, rows.schema.field(at), [[claimed]]), ("date", DAY), label)
+    platform.graph.apply_pairs({(1, 10): PairState(4.0, claimed, "old-0", claimed, None)})
+
+    parity = verify(platform.settings)
+    assert (parity.wrong_pairs, parity.differing_pairs) == (1, 1), "said, rather than kept"
+    repair(platform.settings)
+    assert platform.pairs() == {(1, 10): PairState(4.0, latest, "old-0", latest, None)}
+    assert verify(platform.settings).equal
+    compact(lake, platform)
+    replay(platform.settings, since_ms=0)
+    platform.run_through()
+    assert verify(platform.settings).equal, "nor does what comes later differ again"
 
 
 def test_a_column_in_another_type_is_refused_in_a_sentence(platform: Platform) -> None:

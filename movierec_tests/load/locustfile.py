@@ -20,11 +20,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-import requests
+from flask import abort, request
 from locust import FastHttpUser, between, events, tag, task
 from locust.env import Environment
 
+from movierec_platform.adapters.http import http_session
 from movierec_platform.config import load_settings
+from movierec_platform.domain.browsers import OWN_NAMES, listed, refusal
 from movierec_platform.domain.search import words_of
 from movierec_platform.local.client import credentials
 from movierec_platform.local.traffic import Audience, Event, Mix
@@ -56,11 +58,26 @@ def find_the_api(environment: Environment, **_: Any) -> None:
     _Client.default_headers = credentials(settings)
 
 
+@events.init.add_listener
+def refuse_other_sites(environment: Environment, **_: Any) -> None:
+    """Locust's page, where a GET stops a load, answers by its own names alone, and no page of another site."""
+    if environment.web_ui is None:
+        return
+    names = {*OWN_NAMES, *listed(load_settings().allowed_hosts)}
+
+    @environment.web_ui.app.before_request
+    def refuse() -> None:
+        headers = {name.lower(): text for name, text in request.headers.items()}
+        if why := refusal(headers, names):
+            abort(403, why)
+
+
 @events.test_start.add_listener
 def learn_the_catalogue(environment: Environment, **_: Any) -> None:
     """Every client knows the most popular films before it begins; `score` is how many have seen each."""
     address, page = f"{environment.host}/v1/movies/popular", {"n": CATALOGUE}
-    answer = requests.get(address, params=page, headers=_Client.default_headers, timeout=TIMEOUT_S)
+    with http_session(_Client.default_headers) as session:
+        answer = session.get(address, params=page, timeout=TIMEOUT_S)
     answer.raise_for_status()
     _Client.films = answer.json()["items"]
 

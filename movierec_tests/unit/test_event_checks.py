@@ -14,11 +14,14 @@ from movierec_platform.domain.event_checks import (
     figures_of,
     findings_of_days,
 )
+from movierec_platform.domain.events import RANK_AHEAD_MS
 from movierec_platform.domain.findings import Finding
+from movierec_platform.domain.set_aside import SetAside
 from movierec_platform.domain.tables import EVENTS
 
-POLICY = EventPolicy(volume_factor=4, volume_days=3, ahead_ms=1000, ahead_share=0.5, ahead_events=2)
+POLICY = EventPolicy(volume_factor=4, volume_days=3, ahead_share=0.5, ahead_events=2)
 MOVIES = pa.array([10, 20])
+LATEST = 5_000 + RANK_AHEAD_MS
 
 
 def row(user_id: int, **changed: Any) -> dict[str, Any]:
@@ -33,13 +36,14 @@ def failed(rows: list[dict[str, Any]], batch_rows: int = 100, **given: Any) -> l
     """The names of the checks that fail for these rows, of which the lake had counted as many lines."""
     batches = pa.Table.from_pylist(rows, schema=EVENTS).to_batches(max_chunksize=batch_rows)
     landed = given.pop("landed", Landed(len(rows), len(rows), 0, 0))
-    figures = figures_of(batches, MOVIES, POLICY.ahead_ms)
+    figures = figures_of(batches, MOVIES)
     findings = event_findings(
         figures,
         landed,
         earlier=given.pop("earlier", []),
         is_over=given.pop("is_over", True),
         strangers=given.pop("strangers", []),
+        set_aside=given.pop("set_aside", []),
         policy=POLICY,
     )
     assert {one.check: one.blocking for one in findings} == CHECKS
@@ -66,10 +70,10 @@ def failed(rows: list[dict[str, Any]], batch_rows: int = 100, **given: Any) -> l
         ([row(1), row(1, timestamp_ms=4_000, event_id="f")], ["no_duplicate_events"]),
         ([row(1), row(1, rating=1.0)], ["conflicting_event_ids"]),
         ([row(1), row(2, event_id="e1")], ["conflicting_event_ids"]),
-        ([row(1, timestamp_ms=6_001), row(2, timestamp_ms=6_001), row(3)], ["timestamps_skew"]),
-        ([row(1, timestamp_ms=6_001), row(2)], []),
-        ([row(1, timestamp_ms=6_000), row(2, timestamp_ms=6_000)], []),
-        ([row(1, timestamp_ms=9_000)], []),
+        ([row(1, timestamp_ms=LATEST), row(2, timestamp_ms=LATEST), row(3)], ["timestamps_skew"]),
+        ([row(1, timestamp_ms=LATEST), row(2)], []),
+        ([row(1, timestamp_ms=LATEST - 1), row(2, timestamp_ms=LATEST - 1)], []),
+        ([row(1, timestamp_ms=LATEST)], []),
     ],
 )
 def test_rows_fail_the_check_named_after_what_is_wrong(
@@ -105,6 +109,7 @@ def test_a_day_is_compared_with_the_median_of_those_before(
 
 def test_a_name_among_the_raw_objects_that_is_no_day_is_found() -> None:
     assert failed(GOOD, strangers=["raw/stray.gz"]) == ["no_objects_outside_days"]
+    assert failed(GOOD, set_aside=[SetAside("raw/date=2026-03-01/x", "not gzip")]) == ["no_objects_set_aside"]
 
 
 def test_the_findings_of_days_name_the_days_at_fault() -> None:

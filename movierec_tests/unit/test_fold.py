@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.domain.events import Event
+from movierec_platform.domain.events import RANK_AHEAD_MS, Event, ranked
 from movierec_platform.domain.interactions import (
     EVENT_COLUMNS,
     facts_of_events,
@@ -33,8 +33,11 @@ EVENTS = pa.schema(
         *((n, pa.int64()) for n in ("user_id", "movie_id")),
         ("rating", pa.float64()),
         ("timestamp_ms", pa.int64()),
+        ("received_at_ms", pa.int64()),
     ]
 )
+LATEST_MS = START_MS + 2
+"""Events that claim a later time rank here, as the release before kept them: with the time that they claim."""
 
 halves = st.integers(1, 10).map(lambda doubled: doubled / 2)
 times_ms = st.integers(START_MS, START_MS + 4)
@@ -52,9 +55,8 @@ def facts(rows: list[BulkRating], happened: list[Event], batch_rows: int) -> Ite
         yield facts_of_ratings(pa.record_batch(columns, schema=RATINGS))
     for start in range(0, len(happened), batch_rows):
         part = happened[start : start + batch_rows]
-        yield facts_of_events(
-            pa.record_batch([[getattr(one, name) for one in part] for name in EVENT_COLUMNS], schema=EVENTS)
-        )
+        columns = [[getattr(one, name) for one in part] for name in EVENT_COLUMNS[:-1]]
+        yield facts_of_events(pa.record_batch([*columns, [LATEST_MS - RANK_AHEAD_MS] * len(part)], schema=EVENTS))
 
 
 def columns_fold(
@@ -71,7 +73,8 @@ def domain_fold(
     rows: list[BulkRating], happened: list[Event], movie_ids: list[int]
 ) -> list[tuple[tuple[int, int], PairState]]:
     imported = [Event(f"ml-{user}-{movie}", "rating", user, movie, rating, at) for user, movie, rating, at in rows]
-    return sorted(fold(event for event in [*imported, *happened] if event.movie_id in movie_ids).items())
+    landed = [ranked(event, LATEST_MS - RANK_AHEAD_MS) for event in happened]
+    return sorted(fold(event for event in [*imported, *landed] if event.movie_id in movie_ids).items())
 
 
 @given(
@@ -122,7 +125,7 @@ def test_one_user_with_very_many_facts_is_folded_through_files() -> None:
 
 
 def test_a_retract_hides_the_import_and_a_later_rating_shows() -> None:
-    later, last = START_MS + 1000, START_MS + 2000
+    later, last = START_MS + 1, LATEST_MS
     retract, rate = Event("r", "retract", 1, 1, None, later), Event("again", "rating", 1, 1, 2.0, last)
     imported = [(1, 1, 5.0, START_MS)]
 

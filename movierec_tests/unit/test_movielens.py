@@ -1,5 +1,6 @@
 """Archives in the forms that GroupLens ships, small and made here; none of its data is used but the built-in set."""
 
+import tarfile
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def test_the_form_with_flags(tmp_path: Path, genres: dict[str, str]) -> None:
 
 def test_a_latin_1_title_may_hold_what_unicode_takes_for_a_line_end(tmp_path: Path) -> None:
     found = read(archive(tmp_path, ratings_dat=RATINGS_DAT, movies_dat=b"10::Wait\x85What (1999)::Drama\n"))
-    assert found.movies == {10: ("Wait\x85What", 1999, ["Drama"])}
+    assert found.movies == {10: ("Wait What", 1999, ["Drama"])}
 
 
 def test_windows_line_ends_a_byte_order_mark_and_empty_lines_at_the_end(tmp_path: Path) -> None:
@@ -99,6 +100,9 @@ def test_windows_line_ends_a_byte_order_mark_and_empty_lines_at_the_end(tmp_path
     assert [genres for _, _, genres in found.movies.values()] == [["Action", "Sci-Fi"], []]
     found = read(archive(tmp_path, ratings_dat=windows(RATINGS_DAT), movies_dat=windows(MOVIES_DAT)))
     assert (found.ratings.num_rows, list(found.movies)) == (3, [10, 20])
+    found = read(archive(tmp_path, u_data=windows(U_DATA), u_item=windows(U_ITEM), u_genre=windows(U_GENRE)))
+    assert found.ratings.num_rows == 2
+    assert [genres for _, _, genres in found.movies.values()] == [["Heist", "G15"], []]
 
 
 def test_quotes_in_titles(tmp_path: Path) -> None:
@@ -194,6 +198,12 @@ def test_a_line_without_an_end(tmp_path: Path) -> None:
         (MOVIES_CSV + "0,Heat (1995),Action\n", r"movies\.csv line 4: a movie is an id"),
         (MOVIES_CSV + "10,Heat (1995),Action\n", r"movies\.csv line 4: movie 10 was already given"),
         (MOVIES_CSV + "30, ,Action\n", r"movies\.csv line 4: movie 30 has no title"),
+        (MOVIES_CSV + "30,\x1b\x07,Action\n", r"movies\.csv line 4: movie 30 has no title"),
+        (MOVIES_CSV + "30,Heat (0000),Action\n", r"movies\.csv line 4: the year of a film is 1870 to 2100, not 0000"),
+        (
+            MOVIES_CSV + "30,Heat (1995),nan\n",
+            r"movies\.csv line 4: a genre is a name, not 'nan'; a film without any has",
+        ),
         (MOVIES_CSV + '30,"Heat (1995),Action\n40,Up,\n', r"movies\.csv line 4: unexpected end of data"),
         (MOVIES_CSV.encode() + b"30,Am\xe9lie (2001),Romance\n", r"movies\.csv line 4: not utf-8"),
         ("id,title,genres\n", r"movies\.csv line 1: the header is movieId,title,genres, not 'id,title,genres'"),
@@ -236,9 +246,9 @@ def test_ratings_without_rows_or_header(tmp_path: Path, ratings: str, said: str)
 
 def test_what_is_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("not a zip")
-    with pytest.raises(UsageError, match=r"no archive at .*absent\.zip"):
+    with pytest.raises(UsageError, match=r"there is no file .*absent\.zip"):
         read(str(tmp_path / "absent.zip"))
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match=r"is a folder, and a zip is what is read: pack it with `zip -r set\.zip"):
         read(str(tmp_path))
     with pytest.raises(UsageError, match="cannot be read as a zip archive"):
         read(str(tmp_path / "text.zip"))
@@ -246,6 +256,32 @@ def test_what_is_not_an_archive(tmp_path: Path) -> None:
         read(archive(tmp_path, ratings_csv=RATINGS_CSV, links_csv=""))
     with pytest.raises(UsageError, match=r"holds several sets \(.*/ratings\.csv, .*/ratings\.dat\)"):
         read(archive(tmp_path, ratings_csv="", movies_csv="", ratings_dat="", movies_dat=""))
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w"])
+def test_another_kind_of_archive_is_named_with_the_way_to_a_zip(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "ratings.csv").write_text(RATINGS_CSV)
+    with tarfile.open(tmp_path / "set.tar", mode) as made:  # type: ignore[call-overload]
+        made.add(tmp_path / "ratings.csv", "ratings.csv")
+    kind = {"w:gz": "gzip", "w:bz2": "bzip2", "w:xz": "xz", "w": "tar"}[mode]
+    with pytest.raises(
+        UsageError, match=rf"set\.tar is a {kind} file, .*: unpack it, and pack its folder with `zip -r"
+    ):
+        read(str(tmp_path / "set.tar"))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (RATINGS_CSV, "is a CSV file, and a zip is what is read"),
+        ("\n<!DOCTYPE html>", "is a web page: give the address of the zip itself"),
+        ("", "is empty"),
+    ],
+)
+def test_an_archive_that_is_plainly_something_else_is_called_that(tmp_path: Path, body: str, said: str) -> None:
+    (tmp_path / "set.zip").write_text(body)
+    with pytest.raises(UsageError, match=said):
+        read(str(tmp_path / "set.zip"))
 
 
 def test_files_of_different_folders_are_no_set(tmp_path: Path) -> None:

@@ -23,6 +23,28 @@ TITLES = {
 }
 YEARS = {1: 1979, 2: 1986, 3: 1988, 6: 1999, 10: 2001}
 VIEWERS = dict.fromkeys(TITLES, 2) | {2: 9, 8: 50, 7: 90}
+SEQUELS = {
+    21: "The Godfather",
+    22: "The Godfather: Part II",
+    23: "Rocky",
+    24: "Rocky II",
+    25: "Rocky Balboa",
+    26: "Spider-Man",
+    27: "Spider-Man 2",
+    28: "The Amazing Spider-Man",
+    29: "Spiderman: The Ultimate Villain Showdown",
+    30: "The Hangover",
+    31: "The Hangover Part II",
+    32: "Iron Man",
+    33: "Man in the Iron Mask",
+    34: "E.T. the Extra-Terrestrial",
+    35: "X-Men",
+    36: "Star Wars: Episode I - The Phantom Menace",
+    37: "M*A*S*H",
+}
+SEQUEL_YEARS = {25: 2006, 30: 2009, 31: 2011}
+SEQUEL_VIEWERS = dict.fromkeys(SEQUELS, 2) | {21: 99, 23: 99, 25: 50, 26: 9, 27: 8, 28: 7, 30: 99}
+SEQUEL_MOVIES = movies_of(SEQUEL_VIEWERS, titles=SEQUELS, years=SEQUEL_YEARS)
 MOVIES = movies_of(VIEWERS, titles=TITLES, years=YEARS)
 INDEX = title_index(MOVIES.titles, MOVIES.years)
 
@@ -54,6 +76,35 @@ def found(text: str, limit: int = 3) -> list[str]:
 )
 def test_finds_the_title_that_was_meant(text, titles):
     assert found(text) == titles
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("godfather 2", [22, 21]),
+        ("the godfather part 2", [22, 31]),
+        ("godfather ii", [22, 21]),
+        ("rocky 2", [24, 23]),
+        ("ROCKY II", [24, 23]),
+        ("hangover 2", [31, 30]),
+        ("hangover 2009", [30, 31]),
+        ("star wars episode 1", [36]),
+        ("spiderman", [26, 27, 28]),
+        ("spidermn", [26, 27, 28]),
+        ("spiderman 2", [27, 26]),
+        ("spider man ii", [27, 26]),
+        ("ultimate spider man", [29]),
+        ("ironman", [32]),
+        ("et", [34]),
+        ("xmen", [35]),
+        ("mash", [37]),
+    ],
+    ids=str,
+)
+def test_numerals_and_joined_words_find_their_films(text, numbers):
+    index = title_index(SEQUEL_MOVIES.titles, SEQUEL_MOVIES.years)
+    found = [int(SEQUEL_MOVIES.movie_ids[at]) for at, _ in search(text, index, SEQUEL_MOVIES, len(numbers))]
+    assert found == numbers
 
 
 @pytest.mark.parametrize("text", ["", "   ", "!?*", "zzzzzz", "\u0301", "'", "\x00"], ids=repr)

@@ -8,7 +8,7 @@ a table of our own name, as Dagster's storage, which may be in the same Postgres
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-HEAD = "0001"
+HEAD = "0003"
 """The latest change: what this release works with."""
 VERSION_TABLE = "state_version"
 _VERSION = "SELECT version_num FROM state_version"

@@ -29,6 +29,7 @@ def _upgrade(connection: sa.Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a change of a large table may take its time
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     config = migrations(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}

@@ -10,6 +10,7 @@ from movierec_platform.adapters.movielens.forms import CSV, FLAGS, Form, Layout
 from movierec_platform.adapters.movielens.members import Members
 from movierec_platform.adapters.movielens.ratings import shown
 from movierec_platform.domain.events import INT64_MAX
+from movierec_platform.domain.texts import one_line
 from movierec_platform.domain.titles import genres_of, title_and_year
 from movierec_platform.errors import UsageError
 
@@ -29,7 +30,7 @@ def read_movies(archive: Members, layout: Layout) -> dict[int, Movie]:
     member, form = layout.movies, layout.form
     text = _decoded(member, archive.whole(member), form)
     if form is FLAGS:
-        rows = _rows_with_flags(member, text, _genre_names(archive, layout.genres))
+        rows = _rows_with_flags(member, text, _genre_names(archive, layout))
     else:
         rows = _csv_rows(member, text) if form is CSV else _separated_rows(text, form.separator.decode())
     movies: dict[int, Movie] = {}
@@ -38,12 +39,15 @@ def read_movies(archive: Members, layout: Layout) -> dict[int, Movie]:
             raise UsageError(
                 f"{member} line {line}: a movie is an id above 0, a title and genres, not {shown(' '.join(fields))}"
             )
-        movie_id, title = int(fields[0]), fields[1]
+        movie_id, title = int(fields[0]), one_line(fields[1])
         if movie_id in movies:
             raise UsageError(f"{member} line {line}: movie {movie_id} was already given in an earlier line")
-        if not title.strip():
+        if not title:
             raise UsageError(f"{member} line {line}: movie {movie_id} has no title")
-        movies[movie_id] = (*title_and_year(title), genres_of(fields[2].strip()))
+        try:
+            movies[movie_id] = (*title_and_year(title), genres_of(fields[2]))
+        except ValueError as error:
+            raise UsageError(f"{member} line {line}: {error}") from None
     return movies
 
 
@@ -94,12 +98,13 @@ def _rows_with_flags(member: str, text: str, genres: list[str]) -> Iterator[tupl
         yield number, [*fields[:2], "|".join(named)]
 
 
-def _genre_names(archive: Members, member: str | None) -> list[str]:
+def _genre_names(archive: Members, layout: Layout) -> list[str]:
     """The genres in the order of their flags, as the archive says, else as they are known to be."""
+    member = layout.genres
     if member is None:
         return GENRES_100K
     names: dict[int, str] = {}
-    for number, fields in _separated_rows(archive.whole(member).decode("latin-1"), "|"):
+    for number, fields in _separated_rows(_decoded(member, archive.whole(member), layout.form), "|"):
         if len(fields) != 2 or not _INT.fullmatch(fields[1]) or int(fields[1]) in names:
             raise UsageError(f"{member} line {number}: a genre is a name and its number, not {shown('|'.join(fields))}")
         names[int(fields[1])] = fields[0]

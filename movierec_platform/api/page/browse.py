@@ -4,16 +4,16 @@ from collections.abc import Callable
 from typing import Literal
 from urllib.parse import urlencode
 
-from flask import Response, request
+from flask import Response
 from pydantic import Field
 
-from movierec_platform.api.arguments import Id, Query, UserPath, Whole, read_query
+from movierec_platform.api.arguments import Id, Query, UserPath, Whole
 from movierec_platform.api.filters import MAX_OFFSET
 from movierec_platform.api.movies import MAX_TEXT, MoviePath
 from movierec_platform.api.observed import request_id
 from movierec_platform.api.page.door import back_to
 from movierec_platform.api.page.rendering import page, show_problem
-from movierec_platform.api.routes import Routes
+from movierec_platform.api.routes import Routes, read_form
 from movierec_platform.domain.catalogue import NO_FILTERS, Filters
 from movierec_platform.errors import GraphUnavailable
 from movierec_platform.services.histories import Histories
@@ -163,7 +163,7 @@ def ratings_blueprint(lander: Lander, landed: Callable[[int], None]) -> Routes:
 
     @routes.post("/users/<user>/ratings", doc_ui=False)
     def rate(path: UserPath) -> Response:
-        given = read_query(RatingForm, frozenset(), request.form)
+        given = read_form(RatingForm)
         lander.land([{"user_id": path.user, "movie_id": given.movie_id, "rating": given.rating}], request_id())
         landed(1)
         where, _, asked = given.next.partition("?")

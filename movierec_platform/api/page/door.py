@@ -12,11 +12,12 @@ from pydantic import Field, StringConstraints
 from werkzeug.exceptions import HTTPException
 
 from movierec_platform.api.access import KEY_COOKIE
-from movierec_platform.api.arguments import Path, Query, read_query
+from movierec_platform.api.arguments import Path, Query
 from movierec_platform.api.errors import Problem, of_http_exception
+from movierec_platform.api.front import hurry
 from movierec_platform.api.page.rendering import LANGUAGE_COOKIE, PROBLEM, THEME_COOKIE, asset, show_problem
 from movierec_platform.api.page.texts import Language
-from movierec_platform.api.routes import Routes
+from movierec_platform.api.routes import Routes, read_form
 
 KEPT_S = 365 * 86_400
 
@@ -57,6 +58,7 @@ def show_the_lost(app: Flask) -> None:
 def blueprint() -> Routes:
     """The routes."""
     routes = Routes("page_door", "The page's own files and choices.", None)
+    routes.before_request(lambda: hurry(request.environ))
     routes.after_request(show_problem)
 
     @routes.get("/static/<name>", doc_ui=False)
@@ -69,7 +71,7 @@ def blueprint() -> Routes:
 
     @routes.post("/preferences", doc_ui=False)
     def prefer() -> Response:
-        given = read_query(ChoiceForm, frozenset(), request.form)
+        given = read_form(ChoiceForm)
         response = back_to(given.next)
         for name, value in ((LANGUAGE_COOKIE, given.lang), (THEME_COOKIE, given.theme)):
             if value:
@@ -78,7 +80,7 @@ def blueprint() -> Routes:
 
     @routes.post("/key", doc_ui=False)
     def keep_key() -> Response:
-        given = read_query(KeyForm, frozenset(), request.form)
+        given = read_form(KeyForm)
         response = back_to(given.next)
         if given.key:
             response.set_cookie(KEY_COOKIE, given.key, httponly=True, samesite="Strict", secure=request.is_secure)
@@ -91,6 +93,14 @@ def blueprint() -> Routes:
 
 def back_to(where: str) -> Response:
     """The browser goes there next, with GET; to the first page if it is no address of ours."""
-    parts = urlsplit(where) if where.isprintable() and "\\" not in where else None
-    ours = parts is not None and not parts.scheme and not parts.netloc and where.startswith("/")
-    return redirect(where if ours and not where.startswith("//") else "/", 303)  # type: ignore[return-value]
+    return redirect(where if _is_ours(where) else "/", 303)  # type: ignore[return-value]
+
+
+def _is_ours(where: str) -> bool:
+    if not where.startswith("/") or where.startswith("//") or "\\" in where or not where.isprintable():
+        return False
+    try:
+        parts = urlsplit(where)
+    except ValueError:
+        return False
+    return not parts.scheme and not parts.netloc

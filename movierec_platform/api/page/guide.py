@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 
 from flask import Response, redirect
 from markdown_it import MarkdownIt
@@ -47,7 +48,7 @@ def _html(name: str) -> Markup:
     """The page as HTML; each heading has the id by which links name it."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(re.sub(r"<!--.*?-->\n*", "", pages()[name]))
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         if before.type == "heading_open":
             before.attrSet("id", anchor(token.content))
     return Markup(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S704

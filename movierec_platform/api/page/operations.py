@@ -4,16 +4,16 @@ from collections.abc import Callable
 from typing import Literal
 from urllib.parse import urlencode
 
-from flask import Response, request
+from flask import Response
 from pydantic import Field
 
 from movierec_platform.api.access import actor
-from movierec_platform.api.arguments import Path, Query, Whole, read_query
+from movierec_platform.api.arguments import Path, Query, Whole
 from movierec_platform.api.page.door import back_to
 from movierec_platform.api.page.plots import ages_plot, quality_plot
 from movierec_platform.api.page.rendering import page, show_problem
 from movierec_platform.api.quarantine import problems_of
-from movierec_platform.api.routes import Routes
+from movierec_platform.api.routes import Routes, read_form
 from movierec_platform.domain.quarantine import EVERYTHING, HELD_NOW, Filter
 from movierec_platform.services.operations import Operations
 from movierec_platform.services.quarantine import Quarantine
@@ -81,7 +81,7 @@ def blueprint(operations: Operations, redrive: Callable[[], Redrive]) -> Routes:
 
     @routes.post("/operations/quarantine", doc_ui=False)
     def act() -> Response:
-        given = read_query(ActForm, frozenset(), request.form)
+        given = read_form(ActForm)
         way = redrive()
         quarantine = Quarantine(way.state)
         with problems_of():

@@ -25,17 +25,20 @@ class SlotConfig(dg.Config):
 
 @dg.op(description="Judges raw events: accepted ones go to the clean queue, refused ones to the dlq queue.")
 def pass_gate(context: dg.OpExecutionContext, config: SlotConfig, stream: StreamResource) -> None:
-    _drain(context, stream, "raw", config.slot, stream.gate().pass_on)
+    gate = stream.gate()
+    _drain(context, stream, "raw", config.slot, gate.pass_on, gate.ready)
 
 
 @dg.op(description="Writes accepted events into the graph, one transaction a batch; the graph's one writer.")
 def write_graph(context: dg.OpExecutionContext, config: SlotConfig, stream: StreamResource) -> None:
-    _drain(context, stream, "clean", config.slot, stream.graph_ingest().write)
+    ingest = stream.graph_ingest()
+    _drain(context, stream, "clean", config.slot, ingest.write, ingest.ready)
 
 
 @dg.op(description="Moves refused events into the quarantine table.")
 def hold_rejected(context: dg.OpExecutionContext, config: SlotConfig, stream: StreamResource) -> None:
-    _drain(context, stream, "dlq", config.slot, stream.quarantine().hold)
+    held = stream.quarantine()
+    _drain(context, stream, "dlq", config.slot, held.hold, held.ready)
 
 
 @dg.job(executor_def=dg.in_process_executor)
@@ -75,9 +78,10 @@ def _drain(
     stream: StreamResource,
     queue: QueueName,
     slot: int,
-    work: Callable[[Sequence[Message]], int],
+    do: Callable[[Sequence[Message]], int],
+    ready: Callable[[], None],
 ) -> None:
-    policy = stream.policy()
+    policy = stream.policy(queue)
     longest_s = policy.max_runtime_s + policy.overlap_s + policy.grace_s
     settings = stream.current()
     with (
@@ -87,6 +91,7 @@ def _drain(
         noted_run(settings, queue) as run,
         killed_after(longest_s),
     ):
+        work = stream.work(queue, do, ready)
         report = drain(stream.queues().named(queue), work, stream.lease(queue, slot), context.run_id, policy)
         run.ended = report.left_because
     context.log.info("%d events in %d messages; left because: %s", report.events, report.messages, report.left_because)

@@ -1,5 +1,7 @@
 """What the drains need, opened from the settings when a run or a tick uses it."""
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from movierec_platform.adapters.leases import Lease, open_lease, slots_of
@@ -8,6 +10,7 @@ from movierec_platform.adapters.queues import QueueName, Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.drains import DrainPolicy
+from movierec_platform.services.drain import Do, Work, work_on
 from movierec_platform.services.gate import Gate
 from movierec_platform.services.quarantine import Quarantine
 
@@ -28,14 +31,20 @@ class StreamResource(SettingsResource):
     def lease(self, queue: QueueName, slot: int) -> Lease:
         return open_lease(self.current(), queue, slot)
 
-    def policy(self) -> DrainPolicy:
+    def policy(self, queue: QueueName) -> DrainPolicy:
+        """When its runs leave. The quarantine is in no hurry: it is never resident."""
         settings = self.current()
         return DrainPolicy(
-            linger_s=settings.drain_linger_s,
+            linger_s=math.inf if settings.resident_drains and queue != "dlq" else settings.drain_linger_s,
             max_runtime_s=settings.drain_max_runtime_s,
             overlap_s=settings.drain_overlap_s,
             grace_s=settings.drain_grace_s,
         )
+
+    def work(self, queue: QueueName, do: Do, ready: Callable[[], None]) -> Work:
+        """What a run does with the messages of this queue; what it gives up goes to the dlq queue, whole."""
+        settings = self.current()
+        return work_on(queue, do, ready, State.open(settings), Queues.open(settings))
 
     def gate(self) -> Gate:
         settings = self.current()
