@@ -178,6 +178,7 @@ def _openapi() -> dict[str, Any]:
             aws_access_key_id="none",
             aws_secret_access_key=SecretStr("none"),
             raw_queue_url=f"{nowhere}/raw",
+            neo4j_uri="bolt://127.0.0.1:9",
             require_keys=True,
         )
         services = Services.open(settings)
