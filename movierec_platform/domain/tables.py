@@ -166,6 +166,7 @@ COLUMNS = {
     "accepted": "events that the gate accepts",
     "duplicates": "events left out because an equal one is kept",
     "rejected": "events refused, by reason code",
+    "set_aside": "raw objects, or lines of them, that could not be read",
     "seen_at_ms": "latest time the pair was seen or rated",
     "retracted_at_ms": "latest time the pair was retracted; the pair is visible if it was seen later",
     "rating_count": "number of ratings",
@@ -199,5 +200,6 @@ COLUMNS = {
     "published_at_ms": "when readers were given it",
     "previous": "the version that readers had before",
     "why": "what published it",
+    "number": "publications before it",
 }
 """What a column means; one name means the same in every table."""
