@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from movierec_platform.config import Settings, home_of, load_settings
 from movierec_platform.errors import UsageError
 
 if TYPE_CHECKING:
+    from movierec_platform.config import Settings
     from movierec_platform.local.identity import Part
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of the stack's state [$MOVIEREC_HOME].")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-def settings_of(home: Path | None, *needs: "Part", **options: str | None) -> Settings:
+def settings_of(home: Path | None, *needs: "Part", **options: str | None) -> "Settings":
     """Those of the stack in this folder; without one, of the folder that the environment names. `options` go before.
 
     Raises NoStack when neither a stack that runs there nor a setting names each part that the command needs, and
     OtherStack when another one answers in its place: before anything is called or written.
     """
+    # Imported here: reading settings takes half of the time that `movierec --help` has.
+    from movierec_platform.config import home_of, load_settings
     from movierec_platform.local.identity import require_named, require_ours
     from movierec_platform.local.record import is_running
 

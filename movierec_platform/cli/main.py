@@ -6,16 +6,17 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
-from pydantic import ValidationError
 
 from movierec_platform import __version__
 from movierec_platform.cli import (
     backups,
     batch,
+    docs,
     evaluate,
     infrastructure,
     keys,
@@ -26,10 +27,10 @@ from movierec_platform.cli import (
     serve,
     similarity,
     stack,
+    status,
     traffic,
 )
 from movierec_platform.cli.printing import err, out, plain
-from movierec_platform.config import Settings, variable_of
 from movierec_platform.errors import CheckFailed, Interrupted, MovierecError, Transient
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ OF_A_PATH = {
 }
 """What the system says of a path that the caller should not have given."""
 
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="movierec",
     help="A self-hosted movie recommender: ratings stream into a graph, a nightly batch learns from all of them.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
 
@@ -60,26 +63,25 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-app.command()(stack.up)
-app.command()(stack.demo)
-app.command()(batch.load)
-app.command()(batch.nightly)
-app.command()(recommend.recommend)
-app.command()(traffic.traffic)
-app.command()(parity.verify)
-app.command()(parity.repair)
-app.command()(recovery.replay)
-app.command()(backups.backup)
-app.command()(backups.restore)
-app.command()(evaluate.evaluate)
-app.command()(infrastructure.provision)
-app.command()(infrastructure.destroy)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(stack.test)
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(keys.app, name="keys")
-app.add_typer(recovery.rebuild_app, name="rebuild")
-app.add_typer(similarity.app, name="similarity")
-app.add_typer(serve.app, name="serve")
+def _add(panel: str, *commands: Callable[..., None], **settings: Any) -> None:
+    """The commands are in this group of `movierec --help`."""
+    for command in commands:
+        name = command.__name__.removesuffix("_page").replace("_", "-")
+        app.command(name, rich_help_panel=panel, **settings)(command)
+
+
+_add("Run it here", stack.up, stack.stop, status.status, stack.logs, stack.open_page, stack.demo, docs.docs)
+_add("Recommend and learn", recommend.recommend, batch.load, batch.nightly, evaluate.evaluate)
+app.add_typer(similarity.app, name="similarity", rich_help_panel="Recommend and learn")
+_add("Events", traffic.traffic)
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Events")
+_add("Prove and recover", parity.verify, parity.repair, recovery.replay)
+app.add_typer(recovery.rebuild_app, name="rebuild", rich_help_panel="Prove and recover")
+_add("Prove and recover", backups.backup, backups.restore)
+_add("Deploy", infrastructure.provision, infrastructure.destroy)
+app.add_typer(keys.app, name="keys", rich_help_panel="Deploy")
+app.add_typer(serve.app, name="serve", rich_help_panel="Deploy")
+_add("Change it", stack.test, context_settings={"allow_extra_args": True, "ignore_unknown_options": True, **HELP_NAMES})
 
 
 def main() -> None:
@@ -119,6 +121,9 @@ def _told(error: BaseException) -> int:
 
 def _sentences(error: BaseException) -> list[str]:
     """What went wrong, for a person."""
+    # Here and below: `movierec --help` does without these.
+    from pydantic import ValidationError
+
     if isinstance(error, MovierecError):
         return [plain(str(error))]
     if isinstance(error, KeyboardInterrupt):
@@ -133,6 +138,8 @@ def _sentences(error: BaseException) -> list[str]:
 
 
 def _of_setting(error: "ErrorDetails") -> str:
+    from movierec_platform.config import Settings, variable_of
+
     where = str(error["loc"][0])
     return f"{plain(variable_of(where) if where in Settings.model_fields else where)}: {plain(error['msg'])}"
 
@@ -148,6 +155,8 @@ def _trace_kept(error: BaseException) -> str:
 
 
 def _exit_code(error: BaseException) -> int:
+    from pydantic import ValidationError
+
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         return INTERRUPTED
     if isinstance(error, CheckFailed):

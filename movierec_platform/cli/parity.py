@@ -8,7 +8,6 @@ from rich.table import Column, Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
 from movierec_platform.cli.printing import counted, err, out, plain, print_json, show
-from movierec_platform.domain.set_aside import told_by_day
 from movierec_platform.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -90,6 +89,8 @@ def repair(
 
 
 def _print_set_aside(set_aside: "Sequence[SetAside]") -> None:
+    from movierec_platform.domain.set_aside import told_by_day
+
     for sentence in told_by_day(set_aside):
         out.print(plain(sentence))
 

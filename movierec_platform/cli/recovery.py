@@ -10,7 +10,6 @@ import typer
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
 from movierec_platform.cli.printing import err, moment, out, plain, print_json, print_line
 from movierec_platform.domain.moments import epoch_ms
-from movierec_platform.domain.set_aside import SetAside, told_by_day
 
 rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, what was lost.")
 
@@ -20,6 +19,7 @@ def replay(
     home: HomeOption = None,
 ) -> None:
     """Put landed events back on the raw queue. Harmless: those that took effect already change nothing."""
+    from movierec_platform.domain.set_aside import SetAside, told_by_day
     from movierec_platform.services.replay import replay as put_back
 
     since_ms = epoch_ms(since)

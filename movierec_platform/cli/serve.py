@@ -1,11 +1,14 @@
 """`movierec serve`: one server in the foreground."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from movierec_platform.cli.invocation import HomeOption, settings_of
-from movierec_platform.config import Settings
+
+if TYPE_CHECKING:
+    from movierec_platform.config import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Run one server in the foreground (what `up` starts for you).")
 
@@ -26,7 +29,7 @@ def serve_metrics(home: HomeOption = None) -> None:
     serve.serve_exporter(_settings_of(home))
 
 
-def _settings_of(home: Path | None) -> Settings:
+def _settings_of(home: Path | None) -> "Settings":
     """Those of a server, which says itself what stack it is of. Raises NoStack where they do not name the others."""
     from movierec_platform.local.identity import require_named
 

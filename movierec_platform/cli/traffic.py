@@ -10,10 +10,10 @@ from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, settings_of, tests_folder
 from movierec_platform.cli.printing import err, out, plain, print_json, show
-from movierec_platform.config import Settings
 from movierec_platform.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
+    from movierec_platform.config import Settings
     from movierec_platform.local.locust import Load, Measured
 
 OF_POSTING = ("events", "rate", "bad", "duplicate", "late", "seed")
@@ -82,7 +82,7 @@ def _refuse_given(context: typer.Context, names: Iterable[str], locust: bool) ->
         raise UsageError(f"{options} can only be given {without} --locust: {other}, or leave {options} away")
 
 
-def _load(settings: Settings, load: "Load", report: Path, ui: bool) -> None:
+def _load(settings: "Settings", load: "Load", report: Path, ui: bool) -> None:
     from movierec_platform.local.locust import require_locust_and_api, run_load
     from movierec_platform.local.ports import LOOPBACK, Ports
     from movierec_platform.local.progress import progress

@@ -3,7 +3,7 @@
 The pydantic model says what an event must look like; its errors are turned into the reason codes of the contract.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -29,23 +29,23 @@ from movierec_platform.domain.producers import envelope_name
 AHEAD_MS = 24 * 60 * 60 * 1000
 """What claims a time further after its receipt is refused; see RANK_AHEAD_MS for how it ranks below that."""
 
-REASON_CODES = frozenset(
-    {
-        "not_json",
-        "not_an_object",
-        "missing_field",
-        "wrong_type",
-        "unknown_event_type",
-        "rating_out_of_range",
-        "rating_not_half_step",
-        "rating_forbidden",
-        "timestamp_out_of_range",
-        "id_too_long",
-        "unknown_movie",
-        "erased_user",
-        "poison",
-    }
-)
+REASONS: Mapping[str, str] = {
+    "not_json": "the message or line is not JSON",
+    "not_an_object": "it is JSON, but not an object",
+    "missing_field": "a required field is absent",
+    "wrong_type": "a field has the wrong type or form",
+    "unknown_event_type": "its `event_type` is none of the known ones",
+    "rating_out_of_range": "its rating is below 0.5 or above 5.0",
+    "rating_not_half_step": "its rating is not a multiple of 0.5",
+    "rating_forbidden": "only an event of type `rating` has a rating",
+    "timestamp_out_of_range": "its time is before 1995 or more than 24 hours ahead",
+    "id_too_long": "an id has more than 128 characters",
+    "unknown_movie": "the graph has no such movie (found by the graph ingest)",
+    "erased_user": "its user was erased",
+    "poison": "no run could work on its message; the message is held whole",
+}
+"""Why an event is refused, by the code that programs count."""
+REASON_CODES = frozenset(REASONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class _Demo:
 
     def _recommend(self, title: str) -> list[dict[str, Any]]:
         """The user's 100 best, of which the first are printed."""
-        answer = get_recommendations(self._settings.api_url, self._user_id, 100, credentials(self._settings))
+        answer = get_recommendations(self._settings.api_url, self._user_id, {"n": 100}, credentials(self._settings))
         self._console.print(f"\n{title} ({answer['strategy']}):", highlight=False)
         for item in answer["items"][:TOP]:
             line = f"  {item['rank']}. {item['title']} (Coincidencias: {item['coincidencias']})"

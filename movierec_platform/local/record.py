@@ -35,7 +35,7 @@ class HomeLock:
             holder = self._file.read().strip() or "unknown"
             self._file.close()
             raise UsageError(
-                f"a stack is already running in {home} (pid {holder}): use it, stop it with Ctrl-C or `kill {holder}`, "
+                f"a stack is already running in {home} (pid {holder}): use it, stop it with `movierec stop`, "
                 "or give this one another MOVIEREC_HOME"
             )
         self._file.truncate(0)
@@ -63,17 +63,23 @@ class HomeLock:
         self.release()
 
 
+def holder(home: Path) -> int | None:
+    """Pid of the process whose stack runs in this home; None if none runs."""
+    try:
+        with (home / "stack.lock").open(encoding="utf-8") as file:
+            try:
+                # Shared, so that two that look at the same time do not take each other for a stack.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read().strip() or 0) or None
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return None
+
+
 def is_running(home: Path) -> bool:
     """Whether this home has a running stack."""
-    try:
-        with (home / "stack.lock").open("rb") as file:
-            # Shared, so that two that look at the same time do not take each other for a stack.
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return holder(home) is not None
 
 
 def has_run(home: Path) -> bool:
@@ -101,6 +107,11 @@ class StackRecord:
     def graph(self) -> str | None:
         """The graph that has all that was written; None if nothing is known of a stack."""
         return self._content.get("graph", "embedded") if self._content else None
+
+    def latest(self) -> list[tuple[str, int, float]]:
+        """(name, pid, start time) of the latest process of each server."""
+        servers = {one["name"]: one for one in self._content.get("servers", [])}
+        return [(name, one["pid"], one["created_at_s"]) for name, one in servers.items()]
 
     def end_orphans(self, within_s: float = ORPHANS_WITHIN_S) -> int:
         """Nothing that the recorded stack started is left; how many processes were ended, killed after that time."""

@@ -21,6 +21,7 @@ def run_stack(settings: Settings, console: Console) -> None:
     """
     with on_first_signal(leave), Stack(settings) as stack:
         start(stack, console)
+        say_what_is_next(console)
         keep(stack, console)
 
 
@@ -38,6 +39,11 @@ def start(stack: Stack, console: Console) -> None:
     stack.start(reporter(console))
     print_table(console, address_table(stack))
     console.print(f"Variables for other programs: {stack.env_file}", markup=False)
+
+
+def say_what_is_next(console: Console) -> None:
+    """What people do with a stack first."""
+    console.print("next, in another terminal: `movierec load`, `movierec nightly`, `movierec open`", markup=False)
 
 
 def stop(stack: Stack, console: Console) -> None:

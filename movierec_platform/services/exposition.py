@@ -1,6 +1,6 @@
 """Every metric of the platform: its type, its labels with all that they can be, and what it means.
 
-Whoever shows a metric takes it from here, and README's table is this one: nothing is shown that is not described.
+The exporter, the API and the page of the documentation take it from here: nothing is shown that is not described.
 """
 
 from collections.abc import Mapping

@@ -30,8 +30,8 @@ for words in json.load(sys.stdin):
             status = exit.code
     print(json.dumps([words, status, said.getvalue(), done]))
 """
-NEEDS_NONE = {"up", "demo", "test", "restore", "provision", "destroy"}
-"""They make a stack or its resources, or, like a restore, what a new machine gets first."""
+NEEDS_NONE = {"up", "demo", "test", "restore", "provision", "destroy", "docs", "logs"}
+"""They make a stack or its resources, or, like a restore, what a new machine gets first; or they only read files."""
 WORDS = {
     "recommend": ["7"],
     "keys create": ["shop", "--scope", "read"],
