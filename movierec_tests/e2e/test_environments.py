@@ -17,6 +17,7 @@ from movierec_tests.archives import two_tastes
 from movierec_tests.hostile import KINDS, hostile_environment
 from movierec_tests.terminal import COMMAND_WITHIN_S, Terminal
 
+pytestmark = pytest.mark.thorough("whole stacks")
 HOME = """what's "this" #1 &@+;"""
 RUN_ALL = """
 import json, sys

@@ -90,6 +90,7 @@ def test_a_log_is_followed_through_a_restart(tmp_path: Path) -> None:
     lines.close()
 
 
+@pytest.mark.thorough("whole stacks")
 def test_a_stack_in_the_background_is_shown_and_stopped(tmp_path: Path) -> None:
     started = movierec(tmp_path, "up", "--detach")
     try:

@@ -20,6 +20,7 @@ DESCRIPTIONS = {
     "timestamps_skew": "Few events claim a time later than their receipt.",
     "conflicting_event_ids": "No event id comes with two different bodies.",
     "no_objects_outside_days": "No raw object lies outside the folders of days.",
+    "no_objects_set_aside": "Every raw object of the day could be read, with all its lines.",
     "registers_in_normal_form": "The registers of each pair agree with each other.",
     "events_complete": "Each past day that has raw objects is compacted as they are now.",
     "pairs_do_not_shrink": "There are not fewer pairs than before.",
