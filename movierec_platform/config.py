@@ -1,7 +1,7 @@
 """Every setting: its variable, default, unit and meaning. Nothing else in the package reads the environment.
 
 A value comes from the environment, else from `$MOVIEREC_HOME/stack.env` (written by `movierec up`), else from `.env`,
-else from the default here.
+else from the default here. Region and credentials of a stack's emulator come with its address, from `stack.env`.
 """
 
 import ipaddress
@@ -18,6 +18,8 @@ from movierec_platform.errors import UsageError
 
 DEFAULT_HOME = Path(".movierec")
 STACK_ENV = "stack.env"
+STACK_HEADER = "X-Movierec-Stack"
+"""In which the API and the exporter tell at `/health/live` which stack they are of."""
 
 
 def _named(*names: str, default: Any = ..., meaning: str, **bounds: Any) -> Any:
@@ -91,11 +93,16 @@ class Settings(BaseSettings):
         5, ge=0, description="times that a server of the local stack is started again within ten minutes"
     )
 
-    api_url: str = Field("http://127.0.0.1:5000", description="where clients of the API find it")
-    metrics_url: str = Field("http://127.0.0.1:8000/metrics", description="where Prometheus finds the exporter")
-    dagster_url: str = _named("DAGSTER_URL", default="http://127.0.0.1:3000", meaning="where Dagster's webserver is")
+    stack_id: str = Field(
+        "", description="identity of the stack at these addresses: commands stop where another one answers; empty: any"
+    )
+    api_url: str = Field("", description="where clients of the API find it, such as http://127.0.0.1:5000")
+    metrics_url: str = Field("", description="where Prometheus finds the exporter: http://127.0.0.1:8000/metrics")
+    dagster_url: str = _named(
+        "DAGSTER_URL", default="", meaning="where Dagster's webserver is, such as http://127.0.0.1:3000"
+    )
 
-    neo4j_uri: str = _named("NEO4J_URI", default="bolt://127.0.0.1:7687", meaning="Bolt address of the graph")
+    neo4j_uri: str = _named("NEO4J_URI", default="", meaning="Bolt address of the graph: bolt://127.0.0.1:7687")
     neo4j_user: str = _named("NEO4J_USER", default="neo4j", meaning="the graph's user")
     neo4j_password: SecretStr = _named("NEO4J_PASSWORD", default=SecretStr(""), meaning="that user's password")
     neo4j_database: str = _named("NEO4J_DATABASE", default="neo4j", meaning="name of the graph's database")
@@ -131,7 +138,7 @@ class Settings(BaseSettings):
     max_request_events: int = Field(5_000, ge=1, description="events in one POST /ingest, at most")
     max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="bytes in one POST /ingest, decompressed")
     request_timeout_s: float = Field(
-        60.0, gt=0, description="seconds after which a client that does not finish its request is cut off"
+        60.0, gt=0, description="seconds that a client may take to send the body of a request"
     )
     landing_pending_events: int = Field(50_000, ge=1, description="events waiting to be landed before the API says 503")
     landing_pending_bytes: int = Field(
@@ -142,6 +149,11 @@ class Settings(BaseSettings):
     )
 
     gate_slots: int = Field(1, ge=1, le=32, description="quality gate drain runs side by side")
+    resident_drains: bool = Field(
+        False,
+        description="true: a gate and a graph ingest run at all times, so that no event waits for the start of one; "
+        "`movierec up` sets it",
+    )
     drain_linger_s: float = Field(300.0, gt=0, description="idle seconds after which a drain run leaves")
     drain_max_runtime_s: float = Field(600.0, gt=0, description="seconds after which a drain run hands over")
     drain_overlap_s: float = Field(30.0, gt=0, description="seconds before its end at which a successor is launched")
@@ -246,7 +258,7 @@ class Settings(BaseSettings):
     @property
     def state_database_url(self) -> str:
         """The state database's SQLAlchemy URL; credentials in it are never logged."""
-        return _with_driver(self.state_url) or f"sqlite:///{(self.home / 'state.db').absolute()}"
+        return _with_driver(self.state_url) or sqlite_url(self.home / "state.db")
 
     @property
     def dagster_database_url(self) -> str:
@@ -270,6 +282,13 @@ def _with_driver(url: SecretStr) -> str:
     return f"postgresql+psycopg2{separator}{rest}" if scheme in ("postgres", "postgresql") else url.get_secret_value()
 
 
+def sqlite_url(path: Path) -> str:
+    """The SQLAlchemy URL of the database in this file, whatever characters its path has."""
+    from sqlalchemy import URL  # takes as long to import as all settings to read; few commands have a state database
+
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only programs of this machine reach that address."""
     try:
@@ -278,15 +297,43 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings that hold here: overrides (by field name), environment, stack.env, .env, defaults.
+def is_this_machine(host: str) -> bool:
+    """Whether a client that asks that address reaches this machine: loopback, or what servers call "any address"."""
+    return is_loopback(host) or host in ("0.0.0.0", "::")  # noqa: S104
 
-    Raises pydantic's ValidationError, which names the variable and what is allowed.
+
+def home_of(overrides: Mapping[str, Any]) -> Path:
+    """The home that `load_settings` takes with these overrides."""
+    return Path(overrides.get("home") or os.environ.get("MOVIEREC_HOME") or DEFAULT_HOME)
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None, with_stack: bool = True) -> Settings:
+    """The settings that hold here: overrides (by field name), environment, stack.env (if asked), .env, defaults.
+
+    Raises pydantic's ValidationError, which names the variable and what is allowed, and UsageError for a home that is
+    a file.
     """
     given = dict(overrides or {})
-    home = Path(given.get("home") or os.environ.get("MOVIEREC_HOME") or DEFAULT_HOME)
-    files = tuple(path for path in (Path(".env"), home / STACK_ENV) if path.is_file())
-    return Settings(_env_file=files, _env_file_encoding="utf-8-sig", **{**given, "home": home})
+    home = home_of(given)
+    if home.exists() and not home.is_dir():
+        raise UsageError(f"{home} is not a folder: MOVIEREC_HOME and --home name the folder of the stack's state")
+    possible = (Path(".env"), home / STACK_ENV) if with_stack else (Path(".env"),)
+    files = tuple(path for path in possible if path.is_file())
+    of_stack = _aws_of_stack(home / STACK_ENV, given) if with_stack else {}
+    return Settings(_env_file=files, _env_file_encoding="utf-8-sig", **{**of_stack, **given, "home": home})
+
+
+def _aws_of_stack(stack_env: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Region and credentials of the stack's emulator, by field, if it is its emulator that is asked; else nothing.
+
+    The environment has them of another place: there, the stack's queues are in another region and account.
+    """
+    held = dotenv_values(stack_env, encoding="utf-8-sig") if stack_env.is_file() else {}
+    asked = given.get("aws_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL") or held.get("AWS_ENDPOINT_URL")
+    if not asked or asked != held.get("AWS_ENDPOINT_URL"):
+        return {}
+    fields = ("aws_endpoint_url", "aws_region", "aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    return {name: held.get(variable_of(name)) for name in fields if name != "aws_region" or held.get("AWS_REGION")}
 
 
 def variables_of(settings: Settings) -> dict[str, str]:
@@ -322,7 +369,7 @@ def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
 
     Raises UsageError for a value that the two would read differently.
     """
-    _write_lines(path, [f"{name}={_quoted(name, text)}" for name, text in variables.items()])
+    _write_lines(path, [f"{name}={quoted(name, text)}" for name, text in variables.items()])
 
 
 def merge_env_file(path: Path, variables: Mapping[str, str], force: bool = False) -> None:
@@ -339,7 +386,7 @@ def merge_env_file(path: Path, variables: Mapping[str, str], force: bool = False
             f"{path} has other values of {', '.join(differing)} and was left as it is: --force replaces them, "
             "--env-file writes to another file"
         )
-    left = {name: f"{name}={_quoted(name, text)}" for name, text in variables.items()}
+    left = {name: f"{name}={quoted(name, text)}" for name, text in variables.items()}
     merged = []
     for line in lines:
         name = line.removeprefix("export ").partition("=")[0].strip()
@@ -358,11 +405,13 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
         raise
 
 
-def _quoted(name: str, text: str) -> str:
+def quoted(name: str, text: str) -> str:
+    """The value of this variable as an env file has it. Raises UsageError if sh and dotenv would read two."""
     if not set(text) & set("'\\\n") and "${" not in text:
         return f"'{text}'"
-    if not set(text) & set('"\\$`\n'):
-        return f'"{text}"'
+    if not set(text) & set("$`\n"):
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
     raise UsageError(
-        f"{name} has a quote, backslash, line end or ${{ in it that an env file cannot hold: choose another value"
+        f"{name} has a line end, or a quote or backslash with a $ or `, which no env file can hold: choose another"
     )

@@ -15,20 +15,25 @@
     │   │   └── PromotionRefused   rows that failed a blocking check stay out of the lake's tables
     │   ├── StackFailed        CloudFormation could not make or change what it was asked to
     │   ├── NotPublished       nothing to serve yet: load the data and run the nightly
+    │   ├── MessageRefused     SQS never takes some of the messages, whoever sends them when
     │   ├── LeaseHeld          another process holds the lease
     │   └── LeaseLost          the lease is not this process's any more: it must not go on
+    ├── Interrupted            by Ctrl-C, while what was begun goes on elsewhere     (CLI exit 130)
     └── Transient              a dependency does not answer; the same call may work later (CLI exit 3, HTTP 503)
         ├── LandingBusy        more events wait to be landed than fit in memory
         ├── QueueUnavailable
         ├── TopicUnavailable
         ├── ObjectStoreUnavailable
         ├── GraphUnavailable
+        ├── GraphConflict      others write what this one writes
         ├── LakeUnavailable
         ├── SourceUnavailable  the server that an archive is downloaded from
         ├── StateUnavailable
         ├── SparkUnavailable
         ├── ServerFailed       a server of the local stack died or did not become ready
         ├── DagsterUnavailable
+        ├── NoStack            no stack runs here, and no setting names a server
+        ├── OtherStack         another stack answers at an address of ours
         └── CloudFormationUnavailable
 """
 
@@ -95,12 +100,24 @@ class NotPublished(Terminal):
     """No similarity has been published yet."""
 
 
+class MessageRefused(Terminal):
+    """SQS never takes the messages with these `bodies`; the others that were sent with them are in the queue."""
+
+    def __init__(self, message: str, bodies: Sequence[str]) -> None:
+        super().__init__(message)
+        self.bodies = bodies
+
+
 class LeaseHeld(Terminal):
     """Another process holds the lease."""
 
 
 class LeaseLost(Terminal):
     """The lease is not this process's any more: it must not go on."""
+
+
+class Interrupted(MovierecError):
+    """Ctrl-C ended the waiting, and not what is waited for: the text says what goes on, and where."""
 
 
 class Transient(MovierecError):
@@ -127,6 +144,10 @@ class GraphUnavailable(Transient):
     """The graph does not answer over Bolt."""
 
 
+class GraphConflict(Transient):
+    """Others write the same part of the graph, and did not let this one have its turn."""
+
+
 class LakeUnavailable(Transient):
     """The lake's tables cannot be read or written."""
 
@@ -149,6 +170,14 @@ class ServerFailed(Transient):
 
 class DagsterUnavailable(Transient):
     """Dagster's webserver does not answer."""
+
+
+class NoStack(Transient):
+    """No stack runs in this home, and no setting names the server that is needed."""
+
+
+class OtherStack(Transient):
+    """What answers at an address of this stack belongs to another one."""
 
 
 class CloudFormationUnavailable(Transient):

@@ -1,6 +1,6 @@
 """Tests marked `both_graphs` run on the embedded graph and on a real Neo4j, where there is a JDK and Maven.
 
-Where there is none, the header says so and those tests run on the embedded graph alone; with CI=true nothing runs.
+Where there is none, those tests run on the embedded graph alone; with --all and CI=true nothing runs.
 `both_graphs(long=True)` runs on Neo4j with --long only, and a test marked `long` not at all without it: these cost more
 CPU than what a Neo4j could do differently is worth in every run.
 Whatever runs on Neo4j is one work unit of pytest-xdist, so that one worker starts one Neo4j for all of it.
@@ -34,12 +34,9 @@ def why_no_neo4j() -> str | None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_graphs(long): runs on the embedded graph and a Neo4j, if long by --long")
     config.addinivalue_line("markers", "long: runs with --long only")
-    if os.environ.get("CI") == "true" and (lack := why_no_neo4j()):
+    everything = config.getoption("--all") or config.getoption("--long")
+    if everything and os.environ.get("CI") == "true" and (lack := why_no_neo4j()):
         raise pytest.UsageError(f"CI tests a real Neo4j too: {lack}")
-
-
-def pytest_report_header() -> str:
-    return f"graphs: embedded only, not neo4j: {lack}" if (lack := why_no_neo4j()) else f"graphs: {', '.join(GRAPHS)}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

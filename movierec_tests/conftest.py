@@ -14,7 +14,12 @@ import pytest
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-pytest_plugins = ["movierec_tests.both_graphs", "movierec_tests.servers"]
+pytest_plugins = [
+    "movierec_tests.both_graphs",
+    "movierec_tests.tiers",
+    "movierec_tests.changes",
+    "movierec_tests.servers",
+]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

@@ -42,7 +42,8 @@ class PostgresServer:
             account = _unprivileged()
             os.chown(self._folder, account.pw_uid, account.pw_gid)
             self._as_user = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-        self.port = Ports().take(0)
+        with Ports() as ports:
+            self.port = ports.take(0)
 
     def start(self) -> None:
         """It answers; the first time, in an empty data folder."""

@@ -36,7 +36,8 @@ def configured(folder: Path, key: str, **ports: int) -> Path:
 @contextmanager
 def launched(binary: str, config: Path, folder: Path) -> Iterator[str]:
     """Its address; it may not answer yet."""
-    address = f"{LOOPBACK}:{Ports().take(0)}"
+    with Ports() as ports:
+        address = f"{LOOPBACK}:{ports.take(0)}"
     where = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([binary, *where, "--log.level=warn"], stdout=log, stderr=log)

@@ -1,12 +1,11 @@
 """Dagster's webserver over GraphQL. A call has 3 s to connect and 30 s to answer; DagsterUnavailable beyond."""
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 
+from movierec_platform.adapters.http import http_session
 from movierec_platform.errors import DagsterUnavailable
 
 CONNECT_TIMEOUT_S = 3.0
@@ -14,10 +13,9 @@ READ_TIMEOUT_S = 30.0
 
 
 def graphql(url: str, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The data of the answer. A webserver on this machine is never asked through a proxy."""
+    """The data of the answer."""
     try:
-        with requests.Session() as session:
-            session.trust_env = not _is_loopback(url)
+        with http_session() as session:
             response = session.post(
                 f"{url.rstrip('/')}/graphql",
                 json={"query": query, "variables": dict(variables or {})},
@@ -26,15 +24,9 @@ def graphql(url: str, query: str, variables: Mapping[str, Any] | None = None) ->
         body = response.json()
     except requests.RequestException as error:
         raise DagsterUnavailable(f"Dagster's webserver at {url} does not answer ({error}); is the stack up?") from error
+    if not isinstance(body, dict):
+        raise DagsterUnavailable(f"what answers at {url} is not Dagster's webserver: is DAGSTER_URL right?")
     if body.get("data") is None:
         raise DagsterUnavailable(f"Dagster's webserver at {url} refused the request: {body.get('errors', body)}")
     data: dict[str, Any] = body["data"]
     return data
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

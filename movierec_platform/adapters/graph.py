@@ -101,6 +101,10 @@ class Graph(Connection):
         rows = self._read(MOVIE_POPULARITY)
         return [(movie_id, ratings) for movie_id, ratings in rows]
 
+    def known_movies(self, movie_ids: Collection[int]) -> set[int]:
+        """Those of these movies that are in the graph."""
+        return {row[0] for row in self._read(KNOWN_MOVIES, ids=sorted(movie_ids))}
+
     # Users and pairs
 
     def user_ids(self) -> list[int]:
@@ -158,7 +162,7 @@ class Graph(Connection):
         Only where the graph still holds exactly the edges that the difference was found with: what was written since
         is never undone.
         """
-        known = {row[0] for row in self._read(KNOWN_MOVIES, ids=sorted({one.movie_id for one in differences}))}
+        known = self.known_movies({one.movie_id for one in differences})
         wanted = {one.pair: one for one in differences if one.lake is None or one.movie_id in known}
         unknown_movies = frozenset(one.movie_id for one in differences if one.pair not in wanted)
         try:

@@ -24,6 +24,7 @@ from movierec_platform.adapters.graph_changes import announce
 from movierec_platform.adapters.graph_connection import CONNECT_TIMEOUT_S, REFUSED, run
 from movierec_platform.adapters.graph_pairs import CREATE_EDGE, SET, values
 from movierec_platform.adapters.graph_similarity import Publication, SimilarityEdge
+from movierec_platform.adapters.http import http_session
 from movierec_platform.config import Settings
 from movierec_platform.domain.registers import Pair, PairState
 from movierec_platform.errors import GraphUnavailable, UsageError
@@ -179,8 +180,8 @@ class BatchEndpoint:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.graph_http_url.rstrip("/")
         self._database = settings.neo4j_database
-        self._session = requests.Session()
-        self._session.trust_env = False  # the password goes to this address: through no proxy, replaced by no netrc
+        self._session = http_session()
+        self._session.trust_env = False  # the password goes to this address, through no proxy
         self._session.auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
 
     def prepare(self, edge_types: Collection[str], marker: Collection[str]) -> None:

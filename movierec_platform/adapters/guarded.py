@@ -1,8 +1,9 @@
-"""ASGI applications of others, which answer no page of another site."""
+"""ASGI applications of others, which answer no page of another site, and tell what stack they are of."""
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
+from movierec_platform.config import STACK_HEADER
 from movierec_platform.domain.browsers import refusal
 
 Message = MutableMapping[str, Any]
@@ -12,10 +13,14 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Guarded:
-    """The application, asked only by these names and by no page of another site; the rest is answered 403."""
+    """The application, asked only by these names and by no page of another site; the rest is answered 403.
 
-    def __init__(self, application: Any, names: Collection[str], links: bool = False) -> None:
+    Its answers carry the id of the stack.
+    """
+
+    def __init__(self, application: Any, names: Collection[str], links: bool = False, stack_id: str = "") -> None:
         """With `links`, people may come to its pages by a link on those of other sites."""
+        self._header = (STACK_HEADER.lower().encode(), stack_id.encode())
         self._application: Application = application
         self._names = frozenset(names)
         self._links = links
@@ -26,7 +31,13 @@ class Guarded:
             if why := refusal(headers, self._names, self._links):
                 await _refuse(scope["type"], why, send)
                 return
-        await self._application(scope, receive, send)
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), self._header]}
+            await send(message)
+
+        await self._application(scope, receive, send_marked)
 
 
 async def _refuse(kind: str, why: str, send: Send) -> None:

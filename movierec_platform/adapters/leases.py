@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from movierec_platform.adapters.queues import QueueName
 from movierec_platform.config import Settings
@@ -25,6 +25,9 @@ class Lease(Protocol):
 
     def held(self, owner: str, timeout_s: float) -> AbstractContextManager[None]:
         """The lease is held by this owner (a run id) meanwhile. LeaseHeld when another kept it for `timeout_s`."""
+
+    def is_wanted(self) -> bool:
+        """Whether another waits for the lease, as far as it can be told."""
 
     def note_work(self) -> None:
         """The holder had work just now. LeaseLost if it holds the lease no more: then it must not go on."""
@@ -45,11 +48,8 @@ class FileLease:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            deadline = time.monotonic() + timeout_s
-            while not _locked(file):
-                if time.monotonic() >= deadline:
-                    raise LeaseHeld(f"lease {self._path.name} was held by another run for {timeout_s:g} s")
-                time.sleep(POLL_S)
+            if not _locked(file):
+                self._wait(file, timeout_s)
             _write(file, owner)
             self._file = file
             try:
@@ -62,11 +62,28 @@ class FileLease:
         finally:
             os.close(file)
 
+    def is_wanted(self) -> bool:
+        with self._wish() as wish:
+            return not _locked(wish.fileno())
+
     def note_work(self) -> None:
         # A file that was removed or replaced is locked by us and yet free for everybody else.
         if self._file is None or not _is_at(self._path, self._file):
             raise LeaseLost(f"lease {self._path.name} is not held any more: its file was removed, or it was given back")
         os.utime(self._file)
+
+    def _wait(self, file: int, timeout_s: float) -> None:
+        """The lock is taken. Meanwhile a shared lock on another file tells the holder that somebody waits."""
+        deadline = time.monotonic() + timeout_s
+        with self._wish() as wish:
+            fcntl.flock(wish, fcntl.LOCK_SH)
+            while not _locked(file):
+                if time.monotonic() >= deadline:
+                    raise LeaseHeld(f"lease {self._path.name} was held by another run for {timeout_s:g} s")
+                time.sleep(POLL_S)
+
+    def _wish(self) -> BinaryIO:
+        return self._path.with_suffix(".wanted").open("ab")
 
     def view(self) -> LeaseView:
         try:

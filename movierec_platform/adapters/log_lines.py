@@ -74,12 +74,25 @@ def _handler(settings: Settings) -> logging.Handler:
 
 def _said(record: logging.LogRecord) -> dict[str, Any]:
     """What the record says: a mapping is logged as its keys, anything else as the message."""
-    said = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
-    return {**_about.get(), **said}
+    if isinstance(record.msg, dict):
+        return {**_about.get(), **record.msg}
+    try:
+        message = record.getMessage()
+    except Exception:  # arguments that do not fit, or cannot be shown: no reason to fail who logs
+        message = f"{_shown(record.msg)} (its arguments cannot be shown)"
+    return {**_about.get(), "message": message}
+
+
+def _shown(value: Any) -> str:
+    """As text of ASCII, whatever it is."""
+    try:
+        return ascii(value) if not isinstance(value, str) else value.encode("ascii", "backslashreplace").decode()
+    except Exception:
+        return f"an unprintable {type(value).__name__}"
 
 
 class _JsonLines(logging.Handler):
-    """A line a record."""
+    """A line a record. It never raises into its caller: what cannot be written as it is is written as its text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,13 +104,23 @@ class _JsonLines(logging.Handler):
         line = {"at": at, "level": record.levelname.lower(), "logger": record.name, **_said(record)}
         if record.exc_info:
             line["exception"] = self._formatter.formatException(record.exc_info)
-        self._waiting.append(orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
-        if record.levelno >= logging.WARNING:
+        try:
+            written = _dumped(line)
+        except (TypeError, ValueError, RecursionError):  # half a character, a key that is no text, a huge number
+            written = _dumped({_shown(name): _shown(value) for name, value in line.items()} | {"at": at})
+        self._waiting.append(written)
+        if record.levelno >= logging.WARNING or not (len(self._waiting) > 1 or self._flushed_later()):
             self.flush()
-        elif len(self._waiting) == 1:
-            later = threading.Timer(WRITTEN_EVERY_S, self.flush)
-            later.daemon = True
+
+    def _flushed_later(self) -> bool:
+        """Whether a thread will do that: at its end the interpreter starts none."""
+        later = threading.Timer(WRITTEN_EVERY_S, self.flush)
+        later.daemon = True
+        try:
             later.start()
+        except RuntimeError:
+            return False
+        return True
 
     def flush(self) -> None:
         """Every line so far is written, whole beside those of other processes."""
@@ -112,8 +135,20 @@ class _JsonLines(logging.Handler):
             _write(written)
 
 
+def _dumped(line: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(line, default=_text, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return _shown(value)
+
+
 def _write(lines: bytes) -> None:
-    with contextlib.suppress(OSError):  # nobody reads any more: that is no failure of the request
+    # Nobody reads any more, or standard error is closed: that is no failure of the request.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         os.write(sys.stderr.fileno(), lines)
 
 
@@ -122,7 +157,14 @@ def _pretty() -> logging.Handler:
     from rich.console import Console
     from rich.logging import RichHandler
 
-    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="[%X]")
+    class Pretty(RichHandler):
+        """Never raises into its caller, be its terminal gone."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            with contextlib.suppress(Exception):
+                super().emit(record)
+
+    handler = Pretty(console=Console(stderr=True), show_path=False, log_time_format="[%X]")
     handler.setFormatter(_Sentences())
     return handler
 
@@ -133,5 +175,5 @@ class _Sentences(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         said = _said(record)
         message = said.pop("message", record.name.removeprefix("movierec_platform."))
-        text = " ".join([str(message), *(f"{name}={value}" for name, value in said.items())])
+        text = " ".join([_text(message), *(f"{name}={_text(value)}" for name, value in said.items())])
         return harmless(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)

@@ -1,6 +1,6 @@
 """S3: a put is durable when it returns, and a later get or list sees it. Failures are ObjectStoreUnavailable.
 
-Calls end within 25 s (three attempts each).
+A call ends within CALL_S of `domain.budget`, and of a body every piece comes within READ_S.
 """
 
 from collections import deque

@@ -48,7 +48,7 @@ class PostgresLease:
 
     def __init__(self, database_url: str, queue: str, slot: int) -> None:
         self._name = f"{queue}-{slot}"
-        self._key = _key_of(self._name)
+        self._key, self._wish_key = _key_of(self._name), _key_of(f"{self._name} wanted")
         self._engine = sa.create_engine(
             database_url,
             hide_parameters=True,
@@ -72,6 +72,10 @@ class PostgresLease:
             finally:
                 if self._holding is not None:
                     self._give_back(connection)
+
+    def is_wanted(self) -> bool:
+        with self._losing() as connection:
+            return bool(connection.scalar(sa.select(_is_locked(self._wish_key))))
 
     def note_work(self) -> None:
         with self._losing() as connection:
@@ -102,12 +106,17 @@ class PostgresLease:
         return LeaseView(None, row.last_work_s, lost_by=row.holder)
 
     def _wait(self, connection: sa.Connection, timeout_s: float) -> None:
-        """The lock is taken. Polled: a call that waits in the server could not be interrupted to cancel the run."""
+        """The lock is taken. Polled: a call that waits in the server could not be interrupted to cancel the run.
+
+        Meanwhile a shared lock of another key tells the holder that somebody waits; it ends with the connection.
+        """
         deadline = time.monotonic() + timeout_s
+        connection.scalar(sa.select(sa.func.pg_advisory_lock_shared(self._wish_key)))
         while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(self._key))):
             if time.monotonic() >= deadline:
                 raise LeaseHeld(f"lease {self._name} was held by another run for {timeout_s:g} s")
             time.sleep(POLL_S)
+        connection.scalar(sa.select(sa.func.pg_advisory_unlock_shared(self._wish_key)))
 
     def _take(self, connection: sa.Connection, owner: str) -> None:
         taken: dict[str, Any] = {"holder": owner, "last_work_s": _now_s, "released_at_s": None}

@@ -1,7 +1,7 @@
 """The redrives of the quarantine: rows are claimed under a key, and finished under it, by that redrive or the next."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,24 @@ class Redrives:
             events=[event for event in events if event is not None],
             messages=[row.body for row in rows if row.redrive_line is None],
         )
+
+    def release(
+        self, raw_key: str, lines: Collection[int] | None, bodies: Collection[str], why: str, actor: str, now_ms: int
+    ) -> None:
+        """What was being redriven under this key, on these lines (None: on any) or as whole messages with these bodies,
+        is held again, and an act says why."""
+        columns = (STANDING.c.id, STANDING.c.reason_code, STANDING.c.attempts, STANDING.c.redrive_line)
+        query = sa.select(*columns, BODY.label("body")).select_from(JOINED)
+        query = query.where(STANDING.c.redrive_key == raw_key, STANDING.c.status == "redriving")
+        with self._transaction(STANDING) as connection:
+            rows = [
+                row
+                for row in connection.execute(query)
+                if (row.body in bodies if row.redrive_line is None else lines is None or row.redrive_line in lines)
+            ]
+            update_standings(connection, [{"row_id": row.id, "status": "held"} for row in rows])
+            acts = [act_row(row.id, "held", now_ms, actor, row.attempts, row.reason_code, why) for row in rows]
+            add_acts(connection, acts)
 
     def finish(self, raw_key: str, actor: str, now_ms: int) -> dict[str, int]:
         """What was being redriven under this key is redriven; how many by reason, without those finished already."""

@@ -25,6 +25,7 @@ from movierec_platform.adapters.snapshot_files import (
     read_snapshot,
     remove_others,
     write_snapshot,
+    writing_snapshots,
 )
 from movierec_platform.domain.catalogue import Catalogue, catalogue
 from movierec_platform.domain.interactions import visible
@@ -58,14 +59,22 @@ def open_snapshot(lake: Lake, version: str | None, folder: Path, held: Snapshot 
     if (snapshot := read_snapshot(folder, name)) is not None:
         return snapshot
     try:
-        drop_snapshot(folder, name)  # one that a crash of the machine has damaged would be in the way
-        write_snapshot(folder, _from_lake(lake, version, name))
-        snapshot = read_snapshot(folder, name)
-        if snapshot is None:
-            raise LakeUnavailable(f"the snapshot {folder / name} cannot be read: look at its files and that disk")
-        remove_others(folder, name, KEPT_S)
+        with writing_snapshots(folder):
+            return _written(lake, version, folder, name)
     except OSError as error:
         raise LakeUnavailable(f"the snapshot cannot be written to {folder}: {error}") from error
+
+
+def _written(lake: Lake, version: str | None, folder: Path, name: str) -> Snapshot:
+    """The snapshot of that name, by whoever held the turn before, or else from the lake."""
+    if (snapshot := read_snapshot(folder, name)) is not None:
+        return snapshot
+    drop_snapshot(folder, name)  # one that a crash of the machine has damaged would be in the way
+    write_snapshot(folder, _from_lake(lake, version, name))
+    snapshot = read_snapshot(folder, name)
+    if snapshot is None:
+        raise LakeUnavailable(f"the snapshot {folder / name} cannot be read: look at its files and that disk")
+    remove_others(folder, name, KEPT_S)
     return snapshot
 
 

@@ -6,10 +6,12 @@ kernel may drop those that nobody reads, and an API that starts while the lake i
 folder that is removed stays readable for whoever has mapped it. A disk that fails is OSError.
 """
 
+import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from movierec_platform.domain.search import TitleIndex
 from movierec_platform.domain.trending import Views
 
 UNFINISHED = ".unfinished-"
+LOCK = ".lock"
 FORMAT = 3
 """Which files there are, and what is in them. Those of another format are not read."""
 
@@ -65,6 +68,15 @@ _TEXTS = {("movies", "titles"), ("movies", "genre_names"), ("titles", "words")}
 _MADE_WHEN_READ = {("titles", "by_letters")}
 
 
+@contextmanager
+def writing_snapshots(folder: Path) -> Iterator[None]:
+    """Nobody else of this machine writes or removes snapshots here meanwhile; who comes second waits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel frees it when its holder dies
+        yield
+
+
 def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
     """`folder/NAME` holds the snapshot; if somebody else was first, theirs, which is the same."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,10 +112,16 @@ def read_snapshot(folder: Path, name: str) -> Snapshot | None:
 
 def newest_snapshot(folder: Path) -> Snapshot | None:
     """The snapshot that was written last; None: there is none."""
-    names = sorted(
-        (path.stat().st_mtime_ns, path.name) for path in _folders(folder) if not path.name.startswith(UNFINISHED)
-    )
+    names = sorted((_written_at_ns(path), path.name) for path in _folders(folder) if path.name[0] != ".")
     return next((one for _, name in reversed(names) if (one := read_snapshot(folder, name))), None)
+
+
+def _written_at_ns(path: Path) -> int:
+    """0: another process has just removed it."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def drop_snapshot(folder: Path, name: str) -> None:

@@ -24,6 +24,7 @@ from movierec_platform.domain.freshness import CounterKey, Labels
 from movierec_platform.errors import StateUnavailable
 
 FORGOTTEN_MARK = "tallies_forgotten_before_ms"
+_SET_ASIDE_MARK = "set_aside_objects"
 _DRIFT_MARK = "parity_drift_pairs"
 _COMPARED_MARK = "parity_compared_at_ms"
 
@@ -195,6 +196,14 @@ class State:
             pairs, compared_at_ms = _marked(connection, _DRIFT_MARK), _marked(connection, _COMPARED_MARK)
         return None if pairs is None or compared_at_ms is None else Drift(pairs, compared_at_ms)
 
+    def note_set_aside(self, objects: int) -> None:
+        """So many raw objects could not be read."""
+        self.mark(_SET_ASIDE_MARK, objects)
+
+    def set_aside(self) -> int | None:
+        """How many raw objects could not be read when that was looked at last; None before the first time."""
+        return self.marked(_SET_ASIDE_MARK)
+
     def _mark(self, connection: sa.Connection, name: str, value: int) -> None:
         insert: Any = self._insert(_marks).values(name=name, value=value)
         connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
@@ -225,7 +234,9 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StateUnavailable(f"the state database does not answer: {error}") from error
+        # Without the statement and the web address that SQLAlchemy adds.
+        cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise StateUnavailable(f"the state database does not answer: {cause}") from error
 
 
 def _worked_until(stage: str) -> str:

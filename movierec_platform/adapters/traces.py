@@ -37,12 +37,14 @@ def exported_traces(settings: Settings, service: str) -> Iterator[None]:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        from movierec_platform.adapters.http import http_session
     except ModuleNotFoundError as missing:
         raise UsageError(
             f"MOVIEREC_TRACES is true and {missing.name} is not installed: pip install 'movierec-platform[traces]'"
         ) from None
     provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(session=http_session())))
     _provider = provider
     try:
         yield

@@ -24,7 +24,7 @@ from movierec_platform.api.errors import answer_errors
 from movierec_platform.api.limits import RateLimits, limit_requests
 from movierec_platform.api.metrics import RequestMetrics
 from movierec_platform.api.observed import observe
-from movierec_platform.api.page import browse, door
+from movierec_platform.api.page import browse, door, guide
 from movierec_platform.api.page import operations as operations_page
 from movierec_platform.config import Settings
 from movierec_platform.domain.keys import Scope
@@ -67,7 +67,7 @@ class Services:
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
-        """Clients of every part, connecting at first use; the snapshot is being loaded.
+        """Clients of every part, connecting at first use; nothing is asked before `start`.
 
         Raises UsageError when the settings name no raw queue.
         """
@@ -84,20 +84,18 @@ class Services:
         key_table = KeysTable(spared(Circuit(RETRY_STATE_AFTER_S), lambda table: state().turn(table)))
         lake = Lake(settings)
         snapshots = SnapshotHolder(graph, lake, settings.home / "snapshots", settings.snapshot_poll_s)
-        snapshots.start()
         histories = Histories(
             graph,
             poll_s=settings.history_poll_s,
             most_pairs=settings.history_cache_pairs,
             oldest_s=settings.history_oldest_s,
         )
-        histories.start()
         return cls(
             graph=graph,
             snapshots=snapshots,
             histories=histories,
             recommender=Recommender(snapshots, histories, settings.query_weight_power),
-            movies=Movies(snapshots),
+            movies=Movies(snapshots, graph.known_movies),
             lander=Lander(settings),
             questioner=Questioner(
                 {"graph": graph.ping, "queue": queue.depth, "objects": objects.ping, "snapshot": snapshots.current}
@@ -108,6 +106,11 @@ class Services:
             verifier=Verifier(lambda: key_table, settings.key_cache_s),
             opened_later=opened_later,
         )
+
+    def start(self) -> None:
+        """The snapshot is being loaded, and the change feed is being followed."""
+        self.snapshots.start()
+        self.histories.start()
 
     def close(self) -> None:
         """What was acknowledged is durable, and every client is closed."""
@@ -123,23 +126,30 @@ class Services:
 
 def create_app(settings: Settings) -> OpenAPI:
     """The API over the parts that the settings name; whoever makes it calls `services_of(app).close()` in the end."""
+    app = app_of(settings, Services.open(settings))
+    services_of(app).start()
+    return app
+
+
+def app_of(settings: Settings, services: Services) -> OpenAPI:
+    """The routes over these services, started or not."""
     app = document.openapi_app("movierec_platform.api")
-    services = Services.open(settings)
     metrics = RequestMetrics()
     app.url_map.merge_slashes = False  # a path with // is not found, rather than redirected in HTML
     app.extensions["movierec"] = services
     resources = (
-        ingest.blueprint(settings, services.lander, metrics.landed),
+        ingest.blueprint(settings, services.lander, services.movies.unknown, metrics.landed),
         recommendations.blueprint(services.recommender),
         movies.blueprint(services.movies),
         quarantine.blueprint(services.redrive),
-        *health.blueprints(services.questioner),
+        *health.blueprints(services.questioner, settings.stack_id),
         metrics_resource.blueprint(metrics),
         keys.blueprint(lambda: Keys(services.state().keys), services.verifier.forget),
         document.blueprint(app, settings.keys_required),
         browse.blueprint(services.recommender, services.movies, services.histories),
         browse.ratings_blueprint(services.lander, metrics.landed),
         operations_page.blueprint(services.operations, services.redrive),
+        guide.blueprint(),
         door.blueprint(),
     )
     for routes in resources:

@@ -4,18 +4,15 @@ import codecs
 import io
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-import orjson
-
 from movierec_platform.api.errors import Problem
+from movierec_platform.domain.json_text import EVENT_DEPTH, NotJson, deeper_than, read_json
 from movierec_platform.errors import LandingBusy
 
 CHUNK_BYTES = 64 * 1024
 MAX_GZIP_MEMBERS = 64
-MAX_DEPTH = 100
-"""Nesting of one event, at most: what is landed wraps it, and JSON readers downstream stop at about 200."""
 
 NDJSON = "application/x-ndjson"
 NDJSON_TYPES = frozenset({NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"})
@@ -113,8 +110,8 @@ def parse_events(body: bytes, ndjson: bool, max_events: int) -> list[Any]:
         raise _too_many(max_events)
     if body.count(b"[") + body.count(b"{") > len(events) + 1:  # else every event is flat
         for index, event in enumerate(events):
-            if _deeper_than(event, MAX_DEPTH):
-                raise Problem(400, "too-deep", f"event {index} is nested deeper than {MAX_DEPTH} levels")
+            if deeper_than(event, EVENT_DEPTH):
+                raise Problem(400, "too-deep", f"event {index} is nested deeper than {EVENT_DEPTH} levels")
     return events
 
 
@@ -170,11 +167,11 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _document(body: bytes, max_events: int) -> list[Any]:
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        value = read_json(body)
+    except NotJson as error:
         if _starts_with_a_json_line(body):
             return _lines(body, max_events)
-        raise _malformed(error.msg, error.lineno, error.colno) from None
+        raise _malformed(error, error.line) from None
     return value if isinstance(value, list) else [value]
 
 
@@ -182,8 +179,8 @@ def _starts_with_a_json_line(body: bytes) -> bool:
     """Whether this is NDJSON without its content type: the first of several lines is JSON by itself."""
     first, newline, _ = body.strip().partition(b"\n")
     try:
-        orjson.loads(first)
-    except orjson.JSONDecodeError:
+        read_json(first)
+    except NotJson:
         return False
     return bool(newline)
 
@@ -196,28 +193,16 @@ def _lines(body: bytes, max_events: int) -> list[Any]:
         if len(events) == max_events:
             raise _too_many(max_events)
         try:
-            events.append(orjson.loads(line))
-        except orjson.JSONDecodeError as error:
-            raise _malformed(error.msg, number, error.colno) from None
+            events.append(read_json(line))
+        except NotJson as error:
+            raise _malformed(error, number) from None
     return events
 
 
-def _malformed(reason: str, line: int, column: int) -> Problem:
-    return Problem(400, "malformed-json", f"not JSON: {reason} at line {line}, column {column}; nothing was landed")
+def _malformed(error: NotJson, line: int | None) -> Problem:
+    place = (f" at line {line}" if line else "") + (f", column {error.column}" if error.column else "")
+    return Problem(400, "malformed-json", f"not JSON: {error}{place}; nothing was landed")
 
 
 def _too_many(max_events: int) -> Problem:
     return Problem(413, "too-many-events", f"a request takes {max_events} events at most: send several requests")
-
-
-def _deeper_than(value: Any, depth: int) -> bool:
-    containers = _containers([value])
-    for _ in range(depth):
-        containers = _containers(
-            inner for outer in containers for inner in (outer.values() if isinstance(outer, dict) else outer)
-        )
-    return bool(containers)
-
-
-def _containers(values: Iterable[Any]) -> list[Any]:
-    return [value for value in values if isinstance(value, (dict, list))]

@@ -6,6 +6,7 @@ from typing import Literal
 from flask import Response
 
 from movierec_platform.api.routes import Routes, answer
+from movierec_platform.config import STACK_HEADER
 from movierec_platform.errors import MovierecError
 from movierec_platform.services.questioner import Questioner
 
@@ -25,15 +26,17 @@ class Readiness:
     parts: dict[str, Literal["up", "down"]]
 
 
-def blueprints(questioner: Questioner) -> tuple[Routes, Routes]:
-    """The routes; ready asks this questioner. To be alive needs no key."""
+def blueprints(questioner: Questioner, stack_id: str) -> tuple[Routes, Routes]:
+    """The routes; live tells which stack this is, ready asks this questioner. To be alive needs no key."""
     about = "Whether this process, and what it needs, answers."
     open_routes, routes = Routes("health", about, None), Routes("readiness", about, "read")
 
     @open_routes.get("/health/live", responses=open_routes.answers(Live))
     def live() -> Response:
         """This process answers."""
-        return answer(Live())
+        living = answer(Live())
+        living.headers[STACK_HEADER] = stack_id
+        return living
 
     @routes.get("/health/ready", responses=routes.answers(Readiness) | routes.answers(Readiness, status=503))
     def ready() -> Response:

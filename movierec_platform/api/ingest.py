@@ -1,7 +1,7 @@
 """POST /ingest: events are landed durably, or nothing is promised."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from flask import Response, request
@@ -13,6 +13,7 @@ from movierec_platform.api.body import NDJSON, NDJSON_TYPES, Room, check_type, p
 from movierec_platform.api.observed import request_id, tell
 from movierec_platform.api.routes import Routes, answer, json_body
 from movierec_platform.config import Settings
+from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import Rejected, judge
 from movierec_platform.services.land import Lander, Receipt
 
@@ -62,8 +63,14 @@ class Landed(TypedDict):
     results: list[Result]
 
 
-def blueprint(settings: Settings, lander: Lander, landed: Callable[[int], None]) -> Routes:
-    """The route over this lander; `landed` is told how many events were made durable."""
+def blueprint(
+    settings: Settings,
+    lander: Lander,
+    unknown_movies: Callable[[Collection[int]], Collection[int]],
+    landed: Callable[[int], None],
+) -> Routes:
+    """The route over this lander; `unknown_movies` are those of some that the graph ingest would refuse, `landed` is
+    told how many events were made durable."""
     routes = Routes("ingest", "Ratings, views and retracts of users.", "ingest")
     room = Room(settings.landing_pending_bytes)
 
@@ -75,15 +82,15 @@ def blueprint(settings: Settings, lander: Lander, landed: Callable[[int], None])
     def ingest(query: IngestQuery) -> Response:
         """The events are durable in S3 and in the queue (202), or nothing is promised (503).
 
-        Whatever is JSON is taken, and the gate judges it later; with `validate` the receipt says what it would refuse,
-        and that is not landed.
+        Whatever is JSON is taken, and the gate judges it later; with `validate` the receipt says what it, or the graph,
+        would refuse, and that is not landed.
         """
         check_type(request.mimetype, request.mimetype_params.get("charset", ""))
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
         with room.hold() as hold:
             body = read_body(request.stream, encoding, settings.max_request_bytes, request.content_length, hold.take)
             events = parse_events(body, request.mimetype in NDJSON_TYPES, settings.max_request_events)
-            refusals = _refusals(events) if query.validate_ else {}
+            refusals = _refusals(events, unknown_movies) if query.validate_ else {}
             accepted = [event for index, event in enumerate(events) if index not in refusals]
             receipt = lander.land(accepted, request_id()) if accepted else None
         landed(len(accepted))
@@ -93,11 +100,16 @@ def blueprint(settings: Settings, lander: Lander, landed: Callable[[int], None])
     return routes
 
 
-def _refusals(events: list[Any]) -> dict[int, Rejected]:
-    """The gate's refusals, by index of the event."""
+def _refusals(events: list[Any], unknown_movies: Callable[[Collection[int]], Collection[int]]) -> dict[int, Rejected]:
+    """The refusals of the gate, and of the graph for movies that it lacks, by index of the event."""
     now_ms = time.time_ns() // 1_000_000
-    verdicts = ((index, judge(event, now_ms)) for index, event in enumerate(events))
-    return {index: verdict for index, verdict in verdicts if isinstance(verdict, Rejected)}
+    verdicts = {index: judge(event, now_ms) for index, event in enumerate(events)}
+    unknown = unknown_movies({one.movie_id for one in verdicts.values() if isinstance(one, Event)})
+    refused = {
+        index: Rejected.unknown_movie(one.movie_id) if isinstance(one, Event) and one.movie_id in unknown else one
+        for index, one in verdicts.items()
+    }
+    return {index: one for index, one in refused.items() if isinstance(one, Rejected)}
 
 
 def _receipt(events: list[Any], refusals: dict[int, Rejected], receipt: Receipt | None) -> Landed:

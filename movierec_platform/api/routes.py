@@ -7,6 +7,7 @@ every request, and knows nothing of parameters given twice or of our limits on b
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import cache, wraps
 from http import HTTPStatus
 from typing import Any
@@ -123,7 +124,7 @@ class Routes(APIBlueprint):
         return super()._collect_openapi_info(rule, func, **said)
 
     def _schema(self, kind: Any) -> dict[str, Any]:
-        schema = TypeAdapter(kind).json_schema(ref_template=OPENAPI3_REF_TEMPLATE, mode="serialization")
+        schema = deepcopy(_schema_of(kind))
         for name, part in schema.pop("$defs", {}).items():
             self.components_schemas[name] = Schema(**part)
         if "title" not in schema:
@@ -175,6 +176,12 @@ def _view(
         return func(**arguments)
 
     return view
+
+
+@cache
+def _schema_of(kind: Any) -> dict[str, Any]:
+    """Made once a process: all together they take most of the time in which an application is made."""
+    return TypeAdapter(kind).json_schema(ref_template=OPENAPI3_REF_TEMPLATE, mode="serialization")
 
 
 @cache

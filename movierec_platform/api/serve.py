@@ -99,7 +99,8 @@ def serve_exporter(settings: Settings) -> None:
         ProcessCollector(registry=registry)
         verifier = Verifier(lambda: state().keys, settings.key_cache_s) if reached else None
         names = {settings.metrics_host, *OWN_NAMES, *listed(settings.allowed_hosts)}
-        serve_until(stop, create_exporter(registry, verifier, names), settings.metrics_host, settings.metrics_port)
+        app = create_exporter(registry, verifier, names, settings.stack_id)
+        serve_until(stop, app, settings.metrics_host, settings.metrics_port)
         collector.close()
 
 

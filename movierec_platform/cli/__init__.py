@@ -1,7 +1,8 @@
 """`movierec`: each command parses, makes one call, and prints.
 
 `main` puts the commands together and makes an exit code of every error: 0 done, 1 a check said no, 2 wrong usage, 3 a
-dependency is down. Each command stands in the file of its group:
+dependency is down, 70 a defect, 130 interrupted, 141 nobody reads the output any more. Each command
+stands in the file of its group:
 
 * `stack`: up, demo, test.
 * `batch`: load, nightly.

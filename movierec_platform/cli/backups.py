@@ -86,7 +86,8 @@ def restore(
 def _stores(settings: "Settings", while_running: bool) -> Iterator["Settings"]:
     """Where the stores are. Those of a local stack that does not run are started for the time being."""
     from movierec_platform.config import STACK_ENV
-    from movierec_platform.local.record import is_running
+    from movierec_platform.errors import NoStack
+    from movierec_platform.local.record import has_run, is_running
     from movierec_platform.local.run import leave, on_first_signal, reporter
     from movierec_platform.local.stack import Stack
 
@@ -94,6 +95,11 @@ def _stores(settings: "Settings", while_running: bool) -> Iterator["Settings"]:
     if not local or (while_running and is_running(settings.home)):
         yield settings
         return
+    if while_running and not has_run(settings.home):
+        raise NoStack(
+            f"no stack has run in {settings.home.absolute()} and no setting names the queues: give the --home of one, "
+            "or set MOVIEREC_RAW_QUEUE_URL and the other addresses"
+        )
     report = reporter(err)
     with on_first_signal(leave), Stack(settings) as stack:
         yield stack.start(report, only_stores=True)

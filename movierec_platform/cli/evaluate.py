@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err, moment, out, print_json
+from movierec_platform.cli.printing import err, moment, out, print_json, show
 from movierec_platform.domain.evaluation.protocol import Protocol, SplitKind
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def evaluate(
     from movierec_platform.services import evaluate as evaluation_of
     from movierec_platform.services.judge import published_model
 
-    settings = settings_of(home)
+    settings = settings_of(home, "lake")
     protocol = Protocol(split, k, test_share, seed, users, relevant_from)
     lake = Lake(settings)
     interactions = evaluation_of.read_visible(lake)
@@ -121,7 +121,7 @@ def _tune(
     table.add_row(
         f"NDCG@{protocol.k} on the test", *(f"{one.value:.4f} ({one.low:.4f}-{one.high:.4f})" for one in ndcgs)
     )
-    out.print(table)
+    show(table)
     out.print(
         f"{len(suggestion.trials)} trials on {suggestion.validation_users} users. Suggested beside configured, on the "
         f"test: {_difference(suggestion.comparison)}: {_which_is_better(suggestion.comparison)}"
@@ -138,7 +138,7 @@ def _print_evaluation(found: "Evaluation", reference: str) -> None:
     for metric, label in LABELS.items():
         cells = (cell(result.metrics[metric]) for result in found.models.values())
         table.add_row(label, *("\n".join(parts).rstrip() for parts in cells))
-    out.print(table)
+    show(table)
     since = "" if found.cut_ms is None else f" from {moment(found.cut_ms)} on, {found.newcomers} of them newcomers,"
     out.print(
         f"{found.users} users of {found.candidates} tested{since} on {found.test_interactions} interactions; "

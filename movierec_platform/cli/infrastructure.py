@@ -47,8 +47,8 @@ def provision(
     On AWS through CloudFormation, with the credentials that the standard AWS chain finds; where AWS_ENDPOINT_URL is
     set, bucket, queues and topic on that emulator. Safe to run again. A subscriber of alarms has to confirm first.
 
-    --json: dry_run, changes (act, what, why), and unless it is a dry run env_file, written (names of variables),
-    bucket, raw_queue_url, clean_queue_url, dlq_url, alarm_topic (ARN).
+    --json: dry_run, changes (act, what, why), and unless it is a dry run env_file, written and unknown (names of
+    variables), bucket, raw_queue_url, clean_queue_url, dlq_url, alarm_topic (ARN).
     """
     settings = settings_of(home)
     wanted = _Wanted(name, alarm_topic, alarm_to, trusted_service)
@@ -61,11 +61,14 @@ def provision(
         from movierec_platform.infrastructure.env_file import write_addresses
 
         addresses = asdict(made.resources)
-        written = write_addresses(env_file, settings.model_copy(update=addresses), force)
-        printed |= {"env_file": str(env_file), "written": written, **addresses, "alarm_topic": made.alarm_topic}
+        known, unknown = write_addresses(env_file, settings.model_copy(update=addresses), force)
+        printed |= {"env_file": str(env_file), "written": known, "unknown": unknown}
+        printed |= {**addresses, "alarm_topic": made.alarm_topic}
         if not as_json:
             out.print(f"topic of alarms: {plain(made.alarm_topic)}")
-            out.print(f"{plain(str(env_file))} has {', '.join(written)}")
+            out.print(f"{plain(str(env_file))} has {', '.join(known)}")
+            if unknown:
+                out.print(f"not known, to be filled in there where they are used: {', '.join(unknown)}")
     if as_json:
         print_json(printed)
 

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import day, err, moment, out, plain, print_json, print_line
+from movierec_platform.cli.printing import day, err, moment, out, plain, print_json, print_line, show
 
 if TYPE_CHECKING:
     from movierec_platform.domain.keys import Key
@@ -59,7 +59,7 @@ def keys_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
         standing = f"{key.standing}{until} {day(since)}".strip()
         scopes = ", ".join(key.scopes)
         table.add_row(key.id, plain(key.name), scopes, standing, day(key.created_at_ms), key.last_used_on or "")
-    out.print(table)
+    show(table)
 
 
 @app.command("revoke")
@@ -93,7 +93,7 @@ def _keys(home: Path | None) -> "Keys":
     from movierec_platform.adapters.state import State
     from movierec_platform.services.keys import Keys
 
-    return Keys(State.open(settings_of(home)).keys)
+    return Keys(State.open(settings_of(home, "state")).keys)
 
 
 def _as_json(key: "Key") -> dict[str, object]:

@@ -5,14 +5,21 @@ characters in them.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 
 from movierec_platform.domain.texts import harmless, with_escapes
+from movierec_platform.local.tables import print_table
+
+# A width of nothing, as some terminals of editors say: rich, and typer's help with it, would print nothing.
+if not os.environ.get("COLUMNS", "").strip("0"):
+    os.environ.pop("COLUMNS", None)
 
 
 class _Harmless(Console):
@@ -35,6 +42,11 @@ def print_line(text: str) -> None:
 def print_json(value: Any) -> None:
     """The value is on stdout as a line of JSON."""
     print(with_escapes(json.dumps(value, ensure_ascii=False)))
+
+
+def show(table: Table) -> None:
+    """Prints the table on standard output, whole."""
+    print_table(out, table)
 
 
 def moment(at_ms: int | None) -> str:

@@ -2,18 +2,18 @@
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, actor, settings_of
-from movierec_platform.cli.printing import counted, moment, out, plain, print_json
+from movierec_platform.cli.printing import counted, err, moment, out, plain, print_json, show
 from movierec_platform.domain.moments import epoch_ms
 from movierec_platform.errors import CheckFailed
 
 if TYPE_CHECKING:
+    from movierec_platform.config import Settings
     from movierec_platform.domain.quarantine import Filter
     from movierec_platform.services.quarantine import Outcome, Quarantine
 
@@ -25,6 +25,7 @@ ReasonOption = Annotated[str | None, typer.Option(help="Only this reason code.")
 SinceOption = Annotated[str | None, typer.Option(help="Only events first received since then (ISO-8601).")]
 UserOption = Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="Only events of this user.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every event that is held.")]
+MOST_ROWS = 10_000
 SKIPPED = {
     "attempts_used_up": "whose five attempts are used up: discard them, or post new events instead",
     "cannot_travel": "too long or nested too deep to be sent: patch them first",
@@ -43,7 +44,7 @@ def quarantine_list(
     status: Annotated[
         str, typer.Option(help="held (with those whose redrive has begun), redriving, redriven, discarded or all.")
     ] = "held",
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows to print, the latest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="Rows to print, the latest first.")] = 20,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -51,7 +52,10 @@ def quarantine_list(
     from movierec_platform.domain.quarantine import statuses_named
 
     statuses = statuses_named(status)
-    page = _quarantine(home).page(_filter(reason, since, user), statuses, limit)
+    page = _quarantine(settings_of(home, "state")).page(_filter(reason, since, user), statuses, limit)
+    there = sum(page.by_reason.values())
+    if len(page.rows) < there:
+        err.print(f"the latest {len(page.rows)} of {there} are shown: --limit {min(there, MOST_ROWS)} shows more")
     if as_json:
         print_json([asdict(row) for row in page.rows])
         return
@@ -63,14 +67,14 @@ def quarantine_list(
         user_id = "" if row.user_id is None else str(row.user_id)
         cells = (row.id, row.status, str(row.attempts), row.reason_code, user_id, moment(row.received_at_ms))
         table.add_row(*cells, plain(row.detail))
-    out.print(table)
+    show(table)
     out.print(f"{'in all' if status == 'all' else status}: {counted(page.by_reason)}")
 
 
 @app.command("show")
 def quarantine_show(row_id: RowArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Show one refused event whole: its body, why it was refused, where it was landed, all that was done to it."""
-    quarantine = _quarantine(home)
+    quarantine = _quarantine(settings_of(home, "state"))
     row = quarantine.row(row_id)
     history = quarantine.history(row)
     if as_json:
@@ -85,7 +89,7 @@ def quarantine_show(row_id: RowArgument, as_json: JsonOption = False, home: Home
         changed = [act.detail, act.body and f"body {act.body}", act.raw_key and f"landed as {act.raw_key}"]
         cells = (moment(act.at_ms), act.act, act.actor, str(act.attempt), act.reason_code)
         table.add_row(*cells, plain("\n".join(one for one in changed if one)))
-    out.print(table)
+    show(table)
 
 
 @app.command("patch")
@@ -103,7 +107,9 @@ def quarantine_patch(
     What the gate would refuse is not stored (exit 1), unless by --force. A poison row's body is a whole message: an
     event, an array of events, or what the platform packs. The event as it was posted stays in the history.
     """
-    patched = _quarantine(home).patch(row_id, sys.stdin.read() if event == "-" else event, actor(), force)
+    patched = _quarantine(settings_of(home, "state")).patch(
+        row_id, sys.stdin.read() if event == "-" else event, actor(), force
+    )
     if as_json:
         print_json(asdict(patched))
     elif patched.stored:
@@ -135,9 +141,10 @@ def quarantine_redrive(
     """
     from movierec_platform.services.redrive import Redrive
 
-    quarantine = _quarantine(home)
+    settings = settings_of(home, "state", "lake", "queues")
+    quarantine = _quarantine(settings)
     selection = quarantine.selection(row_ids or (), _filter(reason, since, user), everything)
-    outcome = Redrive.open(settings_of(home), quarantine.state).redrive(selection, actor())
+    outcome = Redrive.open(settings, quarantine.state).redrive(selection, actor())
     _print_outcome("redriven", outcome, as_json)
 
 
@@ -152,16 +159,16 @@ def quarantine_discard(
     home: HomeOption = None,
 ) -> None:
     """Give held events up for good; they stay in the table, and in S3. Say which: by ids, by filters, or --all."""
-    quarantine = _quarantine(home)
+    quarantine = _quarantine(settings_of(home, "state"))
     selection = quarantine.selection(row_ids or (), _filter(reason, since, user), everything)
     _print_outcome("discarded", quarantine.discard(selection, actor()), as_json)
 
 
-def _quarantine(home: Path | None) -> "Quarantine":
+def _quarantine(settings: "Settings") -> "Quarantine":
     from movierec_platform.adapters.state import State
     from movierec_platform.services.quarantine import Quarantine
 
-    return Quarantine(State.open(settings_of(home)))
+    return Quarantine(State.open(settings))
 
 
 def _filter(reason: str | None, since: str | None, user: int | None) -> "Filter":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
-from movierec_platform.cli.printing import err, moment, out, print_json, print_line
+from movierec_platform.cli.printing import err, moment, out, plain, print_json, print_line
 from movierec_platform.domain.moments import epoch_ms
 
 rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, what was lost.")
@@ -21,16 +21,20 @@ def replay(
 ) -> None:
     """Put landed events back on the raw queue. Harmless: those that took effect already change nothing.
 
-    --json: since_ms, objects.
+    --json: since_ms, objects, set_aside (raw objects that could not be read: key, reason).
     """
+    from movierec_platform.domain.set_aside import SetAside, told_by_day
     from movierec_platform.services.replay import replay as put_back
 
     since_ms = epoch_ms(since)
-    count = put_back(settings_of(home), since_ms)
+    set_aside: list[SetAside] = []
+    count = put_back(settings_of(home, "lake", "queues"), since_ms, set_aside.append)
     if as_json:
-        print_json({"since_ms": since_ms, "objects": count})
+        print_json({"since_ms": since_ms, "objects": count, "set_aside": [asdict(one) for one in set_aside]})
         return
     out.print(f"{count} objects received since {moment(since_ms)} are on the raw queue again")
+    for sentence in told_by_day(set_aside):
+        out.print(plain(sentence))
 
 
 @rebuild_app.command("graph")
@@ -54,7 +58,7 @@ def rebuild_graph(
     from movierec_platform.services.rebuild import rebuild
     from movierec_platform.services.rebuild_files import write_files
 
-    settings = settings_of(home)
+    settings = settings_of(home, "lake") if files is not None else settings_of(home, "lake", "graph")
     as_of_ms = None if as_of is None else epoch_ms(as_of)
     if files is not None:
         with phases(err) as advance:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, actor, settings_of
-from movierec_platform.cli.printing import err, moment, out, plain, print_json
+from movierec_platform.cli.printing import err, moment, out, plain, print_json, show
 
 if TYPE_CHECKING:
     from movierec_platform.services.publish import Published
@@ -33,7 +33,7 @@ def similarity_list(as_json: JsonOption = False, home: HomeOption = None) -> Non
     """
     from movierec_platform.services.similarity_versions import list_versions
 
-    standings = list_versions(settings_of(home))
+    standings = list_versions(settings_of(home, "lake", "graph"))
     if as_json:
         print_json([one.as_json() for one in standings])
         return
@@ -48,7 +48,7 @@ def similarity_list(as_json: JsonOption = False, home: HomeOption = None) -> Non
             made = (at, learned.parameters["method"], f"{learned.edges:,}")
         readers = (one.pointer or "") if one.held else f"{one.pointer}, but the lake has lost it"
         table.add_row(one.version, *made, _ndcg(one.evaluated), _judgement(one), readers)
-    out.print(table)
+    show(table)
     if not standings:
         out.print("the lake holds no similarity: `movierec nightly` makes one")
 
@@ -64,7 +64,7 @@ def similarity_show(version: VersionArgument, as_json: JsonOption = False, home:
     """
     from movierec_platform.services.similarity_versions import show_version
 
-    one = show_version(settings_of(home), version)
+    one = show_version(settings_of(home, "lake", "graph"), version)
     if as_json:
         print_json(one.as_json())
     else:
@@ -91,8 +91,9 @@ def similarity_publish(
     from movierec_platform.local.progress import phases
     from movierec_platform.services.similarity_versions import publish_named
 
+    settings = settings_of(home, "lake", "graph")
     with phases(err) as advance:
-        published = publish_named(settings_of(home), version, waive, actor(), time.time_ns() // 1_000_000, advance)
+        published = publish_named(settings, version, waive, actor(), time.time_ns() // 1_000_000, advance)
     _print_published(published, as_json)
 
 
@@ -111,8 +112,9 @@ def similarity_rollback(
     from movierec_platform.local.progress import phases
     from movierec_platform.services.similarity_versions import roll_back_named
 
+    settings = settings_of(home, "lake", "graph")
     with phases(err) as advance:
-        published = roll_back_named(settings_of(home), version, actor(), time.time_ns() // 1_000_000, advance)
+        published = roll_back_named(settings, version, actor(), time.time_ns() // 1_000_000, advance)
     _print_published(published, as_json)
 
 
@@ -143,13 +145,13 @@ def _print_standing(one: "Standing") -> None:
             values = [metrics.get(name, {}).get("value") for metrics in evaluated.models.values()]
             if any(value is not None for value in values):
                 table.add_row(label, *("" if value is None else f"{value:.4f}" for value in values))
-        out.print(table)
+        show(table)
     if evaluated is not None and evaluated.rules:
         table = Table("rule", "")
         table.add_column("found", overflow="fold")
         for rule in evaluated.rules:
             table.add_row(rule["check"], "passed" if rule["passed"] else "[red]failed[/red]", plain(rule["detail"]))
-        out.print(table)
+        show(table)
 
 
 def _print_published(published: "Published", as_json: bool) -> None:

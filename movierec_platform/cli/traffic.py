@@ -10,11 +10,11 @@ import typer
 from rich.table import Table
 
 from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of, tests_folder
-from movierec_platform.cli.printing import err, out, plain, print_json
-from movierec_platform.config import Settings
+from movierec_platform.cli.printing import err, out, plain, print_json, show
 from movierec_platform.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
+    from movierec_platform.config import Settings
     from movierec_platform.local.locust import Load, Measured
 
 OF_POSTING = ("events", "rate", "bad", "duplicate", "late", "seed")
@@ -58,7 +58,7 @@ def traffic(
     together), failed, report (its file). What was posted is JSON with and without it.
     """
     _refuse_given(context, OF_POSTING if locust else OF_LOCUST, locust)
-    settings = settings_of(home)
+    settings = settings_of(home, "api") if locust else settings_of(home, "api", "graph")
     if locust:
         from movierec_platform.local.locust import Load
 
@@ -87,7 +87,7 @@ def _refuse_given(context: typer.Context, names: Iterable[str], locust: bool) ->
         raise UsageError(f"{options} can only be given {without} --locust: {other}, or leave {options} away")
 
 
-def _load(settings: Settings, load: "Load", report: Path, ui: bool, as_json: bool) -> None:
+def _load(settings: "Settings", load: "Load", report: Path, ui: bool, as_json: bool) -> None:
     from movierec_platform.local.locust import require_locust_and_api, run_load
     from movierec_platform.local.ports import LOOPBACK, Ports
     from movierec_platform.local.progress import progress
@@ -95,12 +95,12 @@ def _load(settings: Settings, load: "Load", report: Path, ui: bool, as_json: boo
     locustfile = tests_folder() / "load" / "locustfile.py"
     require_locust_and_api(settings)
     if ui:
-        port = Ports().take(settings.locust_port)
-        moved = f" (port {settings.locust_port} was busy)" if settings.locust_port not in (0, port) else ""
-        (err if as_json else out).print(
-            f"Locust's page: http://{LOOPBACK}:{port}{moved}; Ctrl-C ends it and writes the report"
-        )
-        measured = run_load(settings, locustfile, load, report, port)
+        with Ports() as ports:
+            port = ports.take(settings.locust_port)
+            moved = f" (port {settings.locust_port} was busy)" if settings.locust_port not in (0, port) else ""
+            told = err if as_json else out
+            told.print(f"Locust's page: http://{LOOPBACK}:{port}{moved}; Ctrl-C ends it and writes the report")
+            measured = run_load(settings, locustfile, load, report, port)
     else:
         with progress(err, f"seconds of load on {settings.api_url}", load.duration_s) as advance:
 
@@ -129,7 +129,7 @@ def _print_measured(measured: "Measured") -> None:
     for one in measured.endpoints:
         times = (f"{ms:,}" for ms in (one.p50_ms, one.p95_ms, one.p99_ms))
         table.add_row(plain(one.name), f"{one.requests:,}", f"{one.requests_per_s:,.1f}", *times, f"{one.failures:,}")
-    out.print(table)
+    show(table)
 
 
 def _what_failed(measured: "Measured") -> str:

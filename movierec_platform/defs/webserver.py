@@ -22,7 +22,7 @@ def main() -> None:
 
     def make_guarded(*arguments: Any, **more: Any) -> Any:
         # Links of our page, of Grafana and of mails lead to its pages; its GraphQL has nothing for a browser's address.
-        return Guarded(make(*arguments, **more), names, links=True)
+        return Guarded(make(*arguments, **more), names, links=True, stack_id=settings.stack_id)
 
     cli.create_app_from_workspace_process_context = make_guarded
     cli.main()

@@ -56,6 +56,15 @@ class Difference:
         before = self.edges[0].state if self.edges else UNSEEN
         return "behind" if before.merged_with(self.lake) == self.lake else "wrong"
 
+    def may_be_of_events_until(self, latest_ms: int) -> bool:
+        """Whether the graph has here what the lake has not, and what an event may have said that claims a time no later
+        than this (epoch ms)."""
+        known = self.lake or UNSEEN
+        return any(
+            edge.sound and known.merged_with(edge.state) != known and min(_times(edge.state), default=0) <= latest_ms
+            for edge in self.edges
+        )
+
     def settled_by(self, edges: tuple[Edge, ...]) -> bool:
         """Whether a pair that was behind has caught up: its edges now hold all that the lake had, and perhaps more."""
         if self.lake is None or len(edges) != 1 or not edges[0].sound:
@@ -66,3 +75,8 @@ class Difference:
 def edge_type(state: PairState) -> Literal["VIO", "RETIRO"]:
     """The edge that a pair in this state has."""
     return "VIO" if state.visible else "RETIRO"
+
+
+def _times(state: PairState) -> list[int]:
+    """Those of the registers that are set."""
+    return [at_ms for at_ms in (state.rated_at_ms, state.seen_at_ms, state.retracted_at_ms) if at_ms is not None]

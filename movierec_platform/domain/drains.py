@@ -5,6 +5,7 @@ one's clock. So a clock that jumps neither makes a run look dead or old, nor hid
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -22,12 +23,17 @@ START_WITHIN_S = 60.0
 @dataclass(frozen=True, slots=True)
 class DrainPolicy:
     """Seconds: a run leaves after `linger_s` without work, or hands over at `max_runtime_s` to a successor that was
-    launched `overlap_s` before. A started run may be without its lease for `grace_s` while nobody else holds it."""
+    launched `overlap_s` before. A started run may be without its lease for `grace_s` while nobody else holds it.
+    An infinite `linger_s` keeps a run in each slot although nothing waits."""
 
     linger_s: float
     max_runtime_s: float
     overlap_s: float
     grace_s: float
+
+    @property
+    def resident(self) -> bool:
+        return math.isinf(self.linger_s)
 
 
 Phase = Literal["queued", "starting", "started"]
@@ -143,8 +149,9 @@ def plan(
 ) -> Plan:
     """What to do for the slots 0..slots-1 of a queue with this many waiting messages; memory includes this tick.
 
-    A slot without a living run gets one when messages wait. A slot whose only run is about to hand over gets a
-    successor while there is work or was within `linger_s`. A slot beyond them, once configured, only loses its dead.
+    A slot without a living run gets one when messages wait, or when runs are resident. A slot whose only run is about
+    to hand over gets a successor in these cases, and if there was work within `linger_s`. A slot beyond them, once
+    configured, only loses its dead.
     """
     launch: list[int] = []
     dead: list[str] = []
@@ -163,12 +170,12 @@ def _needs_run(
 ) -> bool:
     if not living:
         # A holder without an active record (somebody declared it ended) drains on: another could only wait for it.
-        return waiting > 0 and lease.holder is None
+        return (waiting > 0 or policy.resident) and lease.holder is None
     if len(living) > 1 or memory.runs[living[0].run_id].age_s < policy.max_runtime_s - policy.overlap_s:
         return False
     work = memory.work.get(str(slot))
     worked_lately = work is not None and work.last_work_s is not None and work.for_s < policy.linger_s
-    return waiting > 0 or worked_lately
+    return waiting > 0 or policy.resident or worked_lately
 
 
 def _seen_run(last: SeenRun | None, run: ActiveRun, lease: LeaseView, passed_s: float) -> SeenRun:

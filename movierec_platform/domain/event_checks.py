@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from movierec_platform.domain.events import RANK_AHEAD_MS
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.landed import ratings_fit, same_as_before, tied_instants
+from movierec_platform.domain.set_aside import SetAside, told_by_day
 from movierec_platform.domain.tables import EVENTS
 
 CHECKS = {
@@ -22,6 +23,7 @@ CHECKS = {
     "timestamps_skew": True,
     "conflicting_event_ids": False,
     "no_objects_outside_days": False,
+    "no_objects_set_aside": False,
 }
 """Every check of the table `events`, and whether rows that fail it must not be promoted."""
 _RANK_AHEAD = pa.scalar(RANK_AHEAD_MS, pa.int64())
@@ -102,12 +104,14 @@ def event_findings(
     earlier: Sequence[int],
     is_over: bool,
     strangers: Sequence[str],
+    set_aside: Sequence[SetAside],
     policy: EventPolicy,
 ) -> list[Finding]:
     """One finding for each of CHECKS.
 
     `earlier` has the landed events of the days before, `is_over` says whether the day is: before it is, it may still
-    have few. `strangers` are names that stand among the raw objects and belong to no day.
+    have few. `strangers` are names that stand among the raw objects and belong to no day,
+    `set_aside` what of the day could not be read.
     """
     accounted = landed.accepted + landed.duplicates + landed.rejected
     share = figures.ahead / figures.rows if figures.rows else 0.0
@@ -143,6 +147,10 @@ def event_findings(
         "no_objects_outside_days": (
             not strangers,
             f"among the raw objects, read by no compaction: {', '.join(strangers) or 'nothing'}",
+        ),
+        "no_objects_set_aside": (
+            not set_aside,
+            "; ".join(told_by_day(set_aside)) or "every raw object of the day could be read",
         ),
     }
     return [Finding(check, *outcomes[check], blocking) for check, blocking in CHECKS.items()]

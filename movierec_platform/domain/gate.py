@@ -3,12 +3,10 @@
 The pydantic model says what an event must look like; its errors are turned into the reason codes of the contract.
 """
 
-import codecs
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import pydantic_core
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as InvalidEvent
 from pydantic_core import PydanticCustomError
@@ -25,27 +23,29 @@ from movierec_platform.domain.events import (
     identified,
     ranked,
 )
+from movierec_platform.domain.json_text import NotJson, read_json
+from movierec_platform.domain.producers import envelope_name
 
 AHEAD_MS = 24 * 60 * 60 * 1000
 """What claims a time further after its receipt is refused; see RANK_AHEAD_MS for how it ranks below that."""
 
-REASON_CODES = frozenset(
-    {
-        "not_json",
-        "not_an_object",
-        "missing_field",
-        "wrong_type",
-        "unknown_event_type",
-        "rating_out_of_range",
-        "rating_not_half_step",
-        "rating_forbidden",
-        "timestamp_out_of_range",
-        "id_too_long",
-        "unknown_movie",
-        "erased_user",
-        "poison",
-    }
-)
+REASONS: Mapping[str, str] = {
+    "not_json": "the message or line is not JSON",
+    "not_an_object": "it is JSON, but not an object",
+    "missing_field": "a required field is absent",
+    "wrong_type": "a field has the wrong type or form",
+    "unknown_event_type": "its `event_type` is none of the known ones",
+    "rating_out_of_range": "its rating is below 0.5 or above 5.0",
+    "rating_not_half_step": "its rating is not a multiple of 0.5",
+    "rating_forbidden": "only an event of type `rating` has a rating",
+    "timestamp_out_of_range": "its time is before 1995 or more than 24 hours ahead",
+    "id_too_long": "an id has more than 128 characters",
+    "unknown_movie": "the graph has no such movie (found by the graph ingest)",
+    "erased_user": "its user was erased",
+    "poison": "no run could work on its message; the message is held whole",
+}
+"""Why an event is refused, by the code that programs count."""
+REASON_CODES = frozenset(REASONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ class Rejected:
     reason_code: str
     field: str | None
     detail: str
+
+    @classmethod
+    def unknown_movie(cls, movie_id: int) -> "Rejected":
+        """Of an event whose movie the graph lacks."""
+        return cls("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
 
 
 def _half_steps(rating: float) -> float:
@@ -105,7 +110,7 @@ def judge(raw: Any, received_at_ms: int) -> Event | Rejected:
     try:
         submitted = _Submitted.model_validate(raw)
     except InvalidEvent as error:
-        return _rejection(error)
+        return _rejection(error, raw)
     return _accepted(submitted, received_at_ms)
 
 
@@ -127,13 +132,12 @@ def judge_all(raws: Sequence[Any], received_at_ms: int) -> list[Event | Rejected
 
 
 def parse_json(body: str | bytes) -> Any | Rejected:
-    """The JSON value in this text, or the rejection `not_json`. NaN and Infinity are not JSON; a byte order mark may be
-    in front."""
-    bare = body.removeprefix("\ufeff") if isinstance(body, str) else body.removeprefix(codecs.BOM_UTF8)
+    """The JSON value in this text, or the rejection `not_json`, as `read_json` has it."""
     try:
-        return pydantic_core.from_json(bare, allow_inf_nan=False)
-    except ValueError as error:
-        return Rejected("not_json", None, f"not JSON: {error}")
+        return read_json(body)
+    except NotJson as error:
+        place = f" at line {error.line} column {error.column}" if error.line else ""
+        return Rejected("not_json", None, f"not JSON: {error}{place}")
 
 
 def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
@@ -158,13 +162,14 @@ def _accepted(submitted: _Submitted, received_at_ms: int) -> Event | Rejected:
     return ranked(identified(event), received_at_ms)  # the id is of what was posted: a retry gets the same one
 
 
-def _rejection(invalid: InvalidEvent) -> Rejected:
-    """The first error in the order of the model's fields."""
+def _rejection(invalid: InvalidEvent, raw: dict[str, Any]) -> Rejected:
+    """The first error in the order of the model's fields; of an envelope around an event, that it is one."""
     error = invalid.errors(include_url=False, include_context=False)[0]
     field = str(error["loc"][0]) if error["loc"] else None
     code = error["type"] if error["type"] in REASON_CODES else _REASON_OF_ERROR.get(error["type"], "wrong_type")
     if code == "missing_field":
-        return Rejected(code, field, f"{field} is required")
+        envelope = envelope_name(raw)
+        return Rejected(code, field, f"{field} is required{f'; this is {envelope}' if envelope else ''}")
     return Rejected(code, field, f"{field}: {error['msg']}; got {_shown(error['input'])}")
 
 

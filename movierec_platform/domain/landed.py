@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from movierec_platform.domain.envelope import LATEST_RECEIVED_MS, NotLanded, landed_event
 from movierec_platform.domain.events import EARLIEST_MS, ID_MAX_LENGTH, INT64_MAX, SECONDS_BELOW, Event
-from movierec_platform.domain.gate import AHEAD_MS, Rejected, judge, parse_json
+from movierec_platform.domain.gate import AHEAD_MS, judge
 from movierec_platform.domain.interactions import ranked_times
 from movierec_platform.domain.tables import EVENTS
 
@@ -25,16 +26,6 @@ _INSTANT = ("user_id", "movie_id", "timestamp_ms")
 _ORDER = [*_INSTANT, "event_id", "event_type", "rating", "session_id", "recommendation_id", "received_at_ms"]
 """The order of events in a file: total, so that the same events are the same bytes."""
 _HALF_STEPS = pa.array([step / 2 for step in range(1, 11)], pa.float64())
-_LATEST_RECEIVED_MS = 2**62
-"""Far above any clock, and 24 hours more still fit in 64 bits."""
-
-
-class NotLanded(ValueError):
-    """A line that neither the API nor the gate wrote; `line` is its 0-based number."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__(f"line {line} is not a landed event")
-        self.line = line
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +36,12 @@ class Judged:
     """Schema EVENTS, in no order."""
     rejected: Counter[str]
     """By reason code."""
+    faults: dict[int, str]
+    """The lines that neither the API nor the gate wrote, by their number, with what is wrong with each."""
 
 
 def judge_lines(lines: Sequence[bytes]) -> Judged:
-    """What the gate says of the events on these lines of raw objects. Raises NotLanded."""
+    """What the gate says of the events on these lines of raw objects."""
     plain, numbers, others = [], [], []
     for number, line in enumerate(lines):
         try:
@@ -63,15 +56,21 @@ def judge_lines(lines: Sequence[bytes]) -> Judged:
         accepted = accepted.filter(pa.array(good))
     events = []
     rejected: Counter[str] = Counter()
+    faults: dict[int, str] = {}
     for number in others:
-        verdict, received_at_ms = _judge_one(lines[number], number)
+        try:
+            raw, received_at_ms = landed_event(lines[number])
+        except NotLanded as fault:
+            faults[number] = str(fault)
+            continue
+        verdict = judge(raw, received_at_ms)
         if isinstance(verdict, Event):
             events.append((verdict, received_at_ms))
         else:
             rejected[verdict.reason_code] += 1
     at = EVENTS.get_field_index("timestamp_ms")
     accepted = accepted.set_column(at, EVENTS.field(at), ranked_times(accepted))
-    return Judged(pa.concat_tables([accepted, _rows(events)]) if events else accepted, rejected)
+    return Judged(pa.concat_tables([accepted, _rows(events)]) if events else accepted, rejected, faults)
 
 
 def in_order(events: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -129,7 +128,7 @@ def _tied(*keys: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return tied
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=_LATEST_RECEIVED_MS)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=LATEST_RECEIVED_MS)]
 _Id = Annotated[int, msgspec.Meta(ge=1, le=INT64_MAX)]
 _EventId = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_MAX_LENGTH)]
 _Text = Annotated[str, msgspec.Meta(max_length=ID_MAX_LENGTH)]
@@ -183,16 +182,6 @@ def _keeps_the_rules(events: pa.Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
         (at_ms >= EARLIEST_MS) & (at_ms <= received_at_ms + AHEAD_MS) & ratings_fit(events)
     )
     return good
-
-
-def _judge_one(line: bytes, number: int) -> tuple[Event | Rejected, int]:
-    record = parse_json(line)
-    if not isinstance(record, dict) or "event" not in record:
-        raise NotLanded(number)
-    received_at_ms = record.get("received_at_ms")
-    if type(received_at_ms) is not int or not 0 <= received_at_ms <= _LATEST_RECEIVED_MS:
-        raise NotLanded(number)
-    return judge(record["event"], received_at_ms), received_at_ms
 
 
 def _rows(events: Sequence[tuple[Event, int]]) -> pa.Table:

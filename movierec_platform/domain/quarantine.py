@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from movierec_platform.domain.envelope import EVENT_BYTES, encode, unpack
+from movierec_platform.domain.envelope import unpack
 from movierec_platform.domain.events import RANK_AHEAD_MS, epoch_ms
 from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected, judge, parse_json
+from movierec_platform.domain.json_text import EVENT_BYTES, NotLandable, landable
 from movierec_platform.errors import UsageError
 
 Status = Literal["held", "redriving", "redriven", "discarded"]
@@ -18,8 +19,6 @@ POISON = "poison"
 """The reason code of rows whose body is a whole message rather than one event."""
 MAX_ATTEMPTS = 5
 MAX_IDS = 1_000
-_SPARE_DEPTH = 100
-"""Of the 200 levels at which JSON readers stop; the API takes events of the other 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +91,24 @@ def event_to_land(body: str, received_at_ms: int | None) -> bytes | None:
     if len(body.encode()) > EVENT_BYTES - 4:  # the gate may have cut it there
         return None
     value = parse_json(body)
-    encoded = encode(_stamped(body if isinstance(value, Rejected) else value, received_at_ms))
-    # What cannot be read back inside of a raw object or a message would spoil all that travels with it.
-    travels = not isinstance(parse_json(b"[" * _SPARE_DEPTH + encoded + b"]" * _SPARE_DEPTH), Rejected)
-    return encoded if travels and len(encoded) <= EVENT_BYTES else None
+    try:
+        [encoded] = landable([_stamped(body if isinstance(value, Rejected) else value, received_at_ms)])
+    except NotLandable:
+        return None
+    return encoded
+
+
+def why_not_landable(message: str) -> str | None:
+    """Why the gate cannot land this whole message; None if it can, or if there is nothing to land."""
+    if unpack(message) is not None:
+        return None
+    value = parse_json(message)
+    events = [message] if isinstance(value, Rejected) else value if isinstance(value, list) else [value]
+    try:
+        landable(events)
+    except NotLandable as error:
+        return str(error)
+    return None
 
 
 def verdict_on(body: str, reason_code: str, received_at_ms: int | None, now_ms: int) -> Rejected | None:

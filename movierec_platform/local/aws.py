@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 from movierec_platform.config import Settings
-from movierec_platform.local.emulator import HOSTS_VARIABLE, MIN_FREE_VARIABLE
-from movierec_platform.local.server import Command, Server, http_status
+from movierec_platform.local.emulator import HOSTS_VARIABLE, MIN_FREE_VARIABLE, STACK_VARIABLE
+from movierec_platform.local.identity import EMULATOR_PROBE, stack_at
+from movierec_platform.local.server import Command, Server
 
 ACCESS_KEY_ID = "movierec"
 EMULATOR = "movierec_platform.local.emulator"
+REGION = "us-east-1"
+"""Whatever the environment says: each region has queues of its own, and those of an earlier start are in this one."""
 
 
 class AwsServer(Server):
@@ -18,6 +21,9 @@ class AwsServer(Server):
     name = "aws"
     min_free_mib: int = Settings.model_fields["min_free_mib"].default
     """With less than this free on its disk, no object is taken."""
+
+    stack_id = ""
+    """Set before `start`; its answers carry it."""
 
     @property
     def url(self) -> str:
@@ -32,10 +38,11 @@ class AwsServer(Server):
         for name in ("s3", "state", "tmp"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         environment = emulator_environment(self._folder, self.host, self.port, self.min_free_mib)
-        return Command([sys.executable, "-m", EMULATOR], environment, self._folder)
+        identity = {STACK_VARIABLE: self.stack_id}
+        return Command([sys.executable, "-m", EMULATOR], {**environment, **identity}, self._folder)
 
     def is_ready(self) -> bool:
-        return http_status(self.port, "/_ministack/health", self.host) == 200
+        return stack_at(self.url, EMULATOR_PROBE) == self.stack_id
 
     def stop(self) -> bool:
         """Nothing of it is left; whether it was running and its queues are saved."""

@@ -8,8 +8,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from movierec_platform.adapters.dagster import graphql
-from movierec_platform.errors import DagsterUnavailable, ServerFailed
+from movierec_platform.errors import DagsterUnavailable, ServerFailed, UsageError
 from movierec_platform.local.server import Command, Server
 
 HERE = Path(__file__).parent
@@ -29,6 +31,16 @@ def dagster_home(home: Path) -> Path:
 def workspace_file() -> Path:
     """The repository's workspace.yaml, else the copy of it that is installed with the package."""
     return REPOSITORY_WORKSPACE if REPOSITORY_WORKSPACE.is_file() else PACKAGED_WORKSPACE
+
+
+def refuse_unless_storable(home: Path) -> None:
+    """Dagster can keep its SQLite files under this home. Raises UsageError: it puts their path into a URL as it is."""
+    path = str(dagster_home(home) / "runs.db")
+    if sa.make_url(f"sqlite:///{path}").database != path:
+        raise UsageError(
+            f"Dagster cannot keep its databases under {home}: choose a home (MOVIEREC_HOME or --home) without ? and % "
+            f"in its path, or set {POSTGRES_VARIABLE}"
+        )
 
 
 def initialise_instance(home: Path, environment: Mapping[str, str]) -> None:

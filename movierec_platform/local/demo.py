@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from movierec_platform.adapters.dagster import graphql
 from movierec_platform.adapters.graph import Graph
@@ -28,6 +28,7 @@ from movierec_platform.local.progress import progress, run_progress
 from movierec_platform.local.run import keep as keep_running
 from movierec_platform.local.run import leave, on_first_signal, start, stop
 from movierec_platform.local.stack import Stack
+from movierec_platform.local.tables import print_table
 from movierec_platform.local.traffic import Event, Mix, Posted, post_traffic, stream_of
 from movierec_platform.services.compact import stale_ranges
 from movierec_platform.services.launch import RunResult, launch_and_wait, load_config, range_tags
@@ -163,7 +164,7 @@ class _Demo:
 
     def _recommend(self, title: str) -> list[dict[str, Any]]:
         """The user's 100 best, of which the first are printed."""
-        answer = get_recommendations(self._settings.api_url, self._user_id, 100, credentials(self._settings))
+        answer = get_recommendations(self._settings.api_url, self._user_id, {"n": 100}, credentials(self._settings))
         self._console.print(f"\n{title} ({answer['strategy']}):", highlight=False)
         for item in answer["items"][:TOP]:
             line = f"  {item['rank']}. {item['title']} (Coincidencias: {item['coincidencias']})"
@@ -243,7 +244,7 @@ class _Demo:
         table = Table("reason", "posted", "in quarantine", title="quarantine")
         for code in sorted(posted.bad.keys() | ledger.quarantined.keys()):
             table.add_row(code, str(posted.bad[code]), str(ledger.quarantined.get(code, 0)))
-        self._console.print(table)
+        print_table(self._console, table)
         self._report.figures["quarantine"] = ledger.quarantined
         self._report.figures["ledger"] = {
             "landed": landed,
@@ -272,11 +273,11 @@ class _Demo:
     def _compare(self, before: list[dict[str, Any]], after: list[dict[str, Any]], ratings: list[Event]) -> None:
         rated = {rating["movie_id"] for rating in ratings}
         old_rank = {item["item_id"]: item["rank"] for item in before}
-        moves = Table("rank", "movie", "before", title="what changed")
+        moves = Table("rank", Column("movie", overflow="fold"), "before", title="what changed")
         for item in after[:TOP]:
             old = old_rank.get(item["item_id"])
             moves.add_row(str(item["rank"]), item["title"], "new" if old is None else f"was {old}")
-        self._console.print(moves)
+        print_table(self._console, moves)
         changed = [item["item_id"] for item in before[:TOP]] != [item["item_id"] for item in after[:TOP]]
         self._report.check("the top changes with the new ratings", changed, f"{TOP} movies compared")
         seen_again = rated & {item["item_id"] for item in after}
@@ -332,11 +333,12 @@ def _among(traffic: Iterator[tuple[str, Event]], ratings: list[Event]) -> Iterat
 
 def _conclude(report: Report, stack: Stack, console: Console) -> None:
     """Prints the closing table and writes demo.json."""
-    table = Table("claim", "holds", "seen", title=f"demo in {report.figures['seconds']} s")
-    for claim, holds, seen in report.checks:
-        table.add_row(claim, "[green]yes[/green]" if holds else "[red]NO[/red]", seen)
+    claim, seen = Column("claim", overflow="fold"), Column("seen", overflow="fold")
+    table = Table(claim, "holds", seen, title=f"demo in {report.figures['seconds']} s")
+    for name, holds, found in report.checks:
+        table.add_row(name, "[green]yes[/green]" if holds else "[red]NO[/red]", found)
     console.print()
-    console.print(table)
+    print_table(console, table)
     checks = [{"claim": claim, "holds": holds, "seen": seen} for claim, holds, seen in report.checks]
     path = stack.settings.home / "demo.json"
     path.write_text(json.dumps({**report.figures, "checks": checks}, indent=2, ensure_ascii=False) + "\n")

@@ -23,6 +23,7 @@ from movierec_platform.domain.browsers import OWN_NAMES, listed
 
 MIN_FREE_VARIABLE = "MOVIEREC_MIN_FREE_MIB"
 HOSTS_VARIABLE = "MOVIEREC_ALLOWED_HOSTS"
+STACK_VARIABLE = "MOVIEREC_STACK_ID"
 KEEP_ALIVE_S = 75.0
 SAVED_AT_THE_END = ("sqs", "s3")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -181,7 +182,7 @@ def main() -> None:
     config.keep_alive_timeout = KEEP_ALIVE_S
     config.loglevel = os.environ["LOG_LEVEL"]
     names = {host, *OWN_NAMES, *listed(os.environ.get(HOSTS_VARIABLE, ""))}
-    guarded: Any = Guarded(app, names)
+    guarded: Any = Guarded(app, names, stack_id=os.environ.get(STACK_VARIABLE, ""))
     asyncio.run(serve(guarded, config))
     sys.exit(0 if state.is_new() else "the queues could not be saved")
 

@@ -13,41 +13,30 @@ from movierec_platform.local.server import Command, Server, http_status
 USER = "root"
 DATABASE = "neo4j"
 
-JAVA_ARGUMENTS = """\
--Xms256m
--Xmx1g
--XX:+ExitOnOutOfMemoryError
--Djava.awt.headless=true
--Dfile.encoding=UTF8
---add-modules jdk.incubator.vector
---enable-native-access=ALL-UNNAMED
--cp
-"{package}/jars/*"
-"-Darcadedb.server.rootPath={folder}"
-"-Darcadedb.server.databaseDirectory={folder}/databases"
-"-Darcadedb.server.logsDirectory={folder}/log"
--Darcadedb.server.mode=production
-"-Darcadedb.server.rootPasswordPath={folder}/root.pw"
--Darcadedb.server.defaultDatabases=neo4j[]
--Darcadedb.bolt.defaultDatabase=neo4j
--Darcadedb.server.plugins=Bolt:com.arcadedb.bolt.BoltProtocolPlugin
--Darcadedb.bolt.host={host}
--Darcadedb.bolt.port={bolt_port}
--Darcadedb.server.httpIncomingHost={host}
--Darcadedb.server.httpIncomingPort={http_port}
--Darcadedb.server.httpWorkerThreads=16
--Darcadedb.server.httpBodyContentMaxSize=-1
--Darcadedb.txWAL=true
--Darcadedb.txWalFlush=2
--Darcadedb.command.timeout=120000
--Darcadedb.queryMaxConcurrent=32
--Darcadedb.support.autoRegister=false
--Darcadedb.serverMetrics=false
--Darcadedb.opencypher.loadCsv.allowFileUrls=false
--Darcadedb.opencypher.loadCsv.allowRemoteUrls=false
--Darcadedb.polyglotEngineEnabled=false
-com.arcadedb.server.ArcadeDBServer
-"""
+JAVA_ARGUMENTS = (
+    "-Xms256m",
+    "-Xmx1g",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    "-Dfile.encoding=UTF8",
+    "--add-modules=jdk.incubator.vector",
+    "--enable-native-access=ALL-UNNAMED",
+    "-Darcadedb.server.mode=production",
+    "-Darcadedb.server.defaultDatabases=neo4j[]",
+    "-Darcadedb.bolt.defaultDatabase=neo4j",
+    "-Darcadedb.server.plugins=Bolt:com.arcadedb.bolt.BoltProtocolPlugin",
+    "-Darcadedb.server.httpWorkerThreads=16",
+    "-Darcadedb.server.httpBodyContentMaxSize=-1",
+    "-Darcadedb.txWAL=true",
+    "-Darcadedb.txWalFlush=2",
+    "-Darcadedb.command.timeout=120000",
+    "-Darcadedb.queryMaxConcurrent=32",
+    "-Darcadedb.support.autoRegister=false",
+    "-Darcadedb.serverMetrics=false",
+    "-Darcadedb.opencypher.loadCsv.allowFileUrls=false",
+    "-Darcadedb.opencypher.loadCsv.allowRemoteUrls=false",
+    "-Darcadedb.polyglotEngineEnabled=false",
+)
 """A heap of 1 GiB holds 5M ratings; the write-ahead log is synced at every commit; queries end after 120 s."""
 
 
@@ -57,6 +46,10 @@ class GraphServer(Server):
     name = "graph"
     user: ClassVar[str] = USER
     http_port = 0
+
+    @property
+    def ports(self) -> set[int]:
+        return {*super().ports, self.http_port} - {0}
 
     @property
     def uri(self) -> str:
@@ -84,13 +77,23 @@ class GraphServer(Server):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         _ = self.password
         package = _package()
-        arguments = self._folder / "java.args"
-        text = JAVA_ARGUMENTS.format(
-            package=package, folder=self._folder, host=LOOPBACK, bolt_port=self.port, http_port=self.http_port
-        )
-        _write_private(arguments, text)
+        java = [str(package / "jre" / "bin" / "java"), *JAVA_ARGUMENTS, "-cp", f"{package}/jars/*"]
+        places = [f"-Darcadedb.{name}={value}" for name, value in self._places().items()]
         environment = {"PATH": os.defpath, "HOME": str(self._folder), "LANG": "C.UTF-8"}
-        return Command([str(package / "jre" / "bin" / "java"), f"@{arguments}"], environment, self._folder)
+        return Command([*java, *places, "com.arcadedb.server.ArcadeDBServer"], environment, self._folder)
+
+    def _places(self) -> dict[str, object]:
+        """ArcadeDB's settings of where it keeps what, and where it listens."""
+        return {
+            "server.rootPath": self._folder,
+            "server.databaseDirectory": self._folder / "databases",
+            "server.logsDirectory": self._folder / "log",
+            "server.rootPasswordPath": self._folder / "root.pw",
+            "bolt.host": LOOPBACK,
+            "bolt.port": self.port,
+            "server.httpIncomingHost": LOOPBACK,
+            "server.httpIncomingPort": self.http_port,
+        }
 
     def is_ready(self) -> bool:
         # Not the Bolt port: it opens before logins work, and a failed login locks the user out for 30 s.

@@ -64,7 +64,7 @@ def require_locust_and_api(settings: Settings) -> None:
     """A load can begin. Raises UsageError without Locust or where the API refuses us, Transient when it is away."""
     if find_spec("locust") is None:
         raise UsageError("locust is not installed: pip install '.[load]'")
-    get_recommendations(settings.api_url, user_id=1, n=1, headers=credentials(settings))
+    get_recommendations(settings.api_url, 1, {"n": 1}, credentials(settings))
 
 
 def run_load(

@@ -101,7 +101,9 @@ class Neo4jServer(Server):
 
     def command(self) -> Command:
         _ = self.password
-        program = [self.prepare(), *self.java_arguments, "-cp", f"{self.library}/*", str(LAUNCHER / "Neo4jServer.java")]
+        # The class path by its name in the working folder: a path with a colon in it would be two.
+        classes = ["-cp", f"{self.library.name}/*"]
+        program = [self.prepare(), *self.java_arguments, *classes, str(LAUNCHER / "Neo4jServer.java")]
         arguments = [str(self.folder), str(self.port), str(self.folder / "password")]
         return Command([*program, *arguments], inherited_environment(), self.folder)
 

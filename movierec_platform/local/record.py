@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,9 @@ from movierec_platform.errors import UsageError
 from movierec_platform.local.processes import end, family_started_at, started_at_s
 
 ORPHANS_WITHIN_S = 10.0
+LOCK_ATTEMPTS = 10
+LOCK_POLL_S = 0.05
+RECORD = "stack.json"
 
 _log = logging.getLogger(__name__)
 
@@ -26,19 +30,28 @@ class HomeLock:
     def __init__(self, home: Path) -> None:
         """Raises UsageError, with the holder's pid, if another process has it."""
         self._file = (home / "stack.lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not self._is_taken():
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
             raise UsageError(
-                f"a stack is already running in {home} (pid {holder}): use it, stop it with Ctrl-C or `kill {holder}`, "
+                f"a stack is already running in {home} (pid {holder}): use it, stop it with `movierec stop`, "
                 "or give this one another MOVIEREC_HOME"
-            ) from error
+            )
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def _is_taken(self) -> bool:
+        """Whether it is ours now. A command that looks whether a stack runs has it for a moment, no longer."""
+        for _ in range(LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_POLL_S)
+            else:
+                return True
+        return False
 
     def release(self) -> None:
         self._file.close()
@@ -50,22 +63,35 @@ class HomeLock:
         self.release()
 
 
+def holder(home: Path) -> int | None:
+    """Pid of the process whose stack runs in this home; None if none runs."""
+    try:
+        with (home / "stack.lock").open(encoding="utf-8") as file:
+            try:
+                # Shared, so that two that look at the same time do not take each other for a stack.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read().strip() or 0) or None
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return None
+
+
 def is_running(home: Path) -> bool:
     """Whether this home has a running stack."""
-    if not (home / "stack.lock").is_file():
-        return False
-    try:
-        HomeLock(home).release()
-    except UsageError:
-        return True
-    return False
+    return holder(home) is not None
+
+
+def has_run(home: Path) -> bool:
+    """Whether this home ever had a stack."""
+    return (home / RECORD).is_file()
 
 
 class StackRecord:
     """`stack.json`: processes by pid and start time, and whether the queues were saved. Only for who holds the lock."""
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "stack.json"
+        self._path = home / RECORD
         self._lock = threading.Lock()
         try:
             self._content: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
@@ -81,6 +107,11 @@ class StackRecord:
     def graph(self) -> str | None:
         """The graph that has all that was written; None if nothing is known of a stack."""
         return self._content.get("graph", "embedded") if self._content else None
+
+    def latest(self) -> list[tuple[str, int, float]]:
+        """(name, pid, start time) of the latest process of each server."""
+        servers = {one["name"]: one for one in self._content.get("servers", [])}
+        return [(name, one["pid"], one["created_at_s"]) for name, one in servers.items()]
 
     def end_orphans(self, within_s: float = ORPHANS_WITHIN_S) -> int:
         """Nothing that the recorded stack started is left; how many processes were ended, killed after that time."""

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from movierec_platform.config import Settings
 from movierec_platform.local.stack import Report, Stack
+from movierec_platform.local.tables import print_table
 
 
 def run_stack(settings: Settings, console: Console) -> None:
@@ -20,6 +21,7 @@ def run_stack(settings: Settings, console: Console) -> None:
     """
     with on_first_signal(leave), Stack(settings) as stack:
         start(stack, console)
+        say_what_is_next(console)
         keep(stack, console)
 
 
@@ -35,8 +37,13 @@ def start(stack: Stack, console: Console) -> None:
     """The stack is up, and its addresses are printed."""
     console.print(f"Starting in {stack.settings.home} ...", markup=False)
     stack.start(reporter(console))
-    console.print(address_table(stack))
+    print_table(console, address_table(stack))
     console.print(f"Variables for other programs: {stack.env_file}", markup=False)
+
+
+def say_what_is_next(console: Console) -> None:
+    """What people do with a stack first."""
+    console.print("next, in another terminal: `movierec load`, `movierec nightly`, `movierec open`", markup=False)
 
 
 def stop(stack: Stack, console: Console) -> None:
@@ -52,7 +59,8 @@ def reporter(console: Console) -> Report:
 
 def address_table(stack: Stack) -> Table:
     """Where each server is."""
-    table = Table("what", "where", "note", title=f"ready in {stack.seconds_to_ready:.1f} s")
+    table = Table("what", "where", title=f"ready in {stack.seconds_to_ready:.1f} s")
+    table.add_column("note", overflow="fold")
     for row in stack.addresses():
         table.add_row(*row)
     return table

@@ -15,7 +15,7 @@ import psutil
 
 from movierec_platform.errors import ServerFailed
 from movierec_platform.local.ports import LOOPBACK, Ports, is_free
-from movierec_platform.local.processes import end, family_started_at, started_at_s
+from movierec_platform.local.processes import end, family_started_at, listening_ports, started_at_s
 
 PORT_ATTEMPTS = 3
 POLL_S = 0.05
@@ -69,6 +69,11 @@ class Server(abc.ABC):
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def ports(self) -> set[int]:
+        """Those that it listens on; none before they are reserved."""
+        return {self.port} if self.port else set()
+
     def reserve_port(self) -> None:
         """`port` is known before `start`; it may move once more, if somebody takes it until then."""
         self.port = self._ports.take(self.wanted_port, self.host)
@@ -79,7 +84,7 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def is_ready(self) -> bool:
-        """Whether it does its work now; False while it does not answer."""
+        """Whether it does its work now; False while it does not answer. Another's answer on its port does not count."""
 
     @property
     def log(self) -> Path:
@@ -99,14 +104,14 @@ class Server(abc.ABC):
             if not self.port:
                 self.reserve_port()
             self._spawn()
-            if self._becomes_ready(begin + self.ready_within_s):
+            if self._becomes_ready(time.monotonic() + self.ready_within_s):
                 self.seconds_to_ready = time.monotonic() - begin
                 return
             alive = self.process.poll() is None
-            lost_its_port = not alive and not is_free(self.port, self.host)
             failure = self.obituary() if not alive else f"{self.name} is not ready after {self.ready_within_s:.0f} s"
+            ports = self.ports
             self.stop()
-            if not lost_its_port:
+            if all(is_free(port, self.host) for port in ports):
                 break
             self.port = 0  # somebody took it between our look and its bind
         raise ServerFailed(f"{failure}\n{self.last_lines()}")
@@ -123,6 +128,8 @@ class Server(abc.ABC):
 
     def stop(self) -> bool:
         """Nothing of it is left; whether it was running and ended by itself when it was asked to."""
+        for port in self.ports:
+            self._ports.give_back(port)
         if self._process is None:
             return False
         members = self._members()
@@ -166,6 +173,10 @@ class Server(abc.ABC):
         """Every process of this child and of those before it."""
         return {member for pid, at_s in self._spawned for member in family_started_at(pid, at_s)}
 
+    def _has_its_ports(self) -> bool:
+        """Whether it is this child that listens there, and nobody who bound a port before it could."""
+        return self.ports <= listening_ports(family_started_at(*self._spawned[-1]))
+
     def _spawn(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists():
@@ -191,7 +202,7 @@ class Server(abc.ABC):
     def _becomes_ready(self, deadline: float) -> bool:
         """False if it ended, or the deadline (of the monotonic clock) passed."""
         while time.monotonic() < deadline:
-            if self.is_ready():
+            if self.is_ready() and self._has_its_ports():
                 return True
             try:
                 self.process.wait(POLL_S)

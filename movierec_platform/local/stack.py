@@ -16,13 +16,15 @@ import psutil
 from pydantic import SecretStr
 
 from movierec_platform.adapters.disk import MIB, free_bytes
-from movierec_platform.adapters.queues import Queues
+from movierec_platform.adapters.leases import open_lease, slots_of
+from movierec_platform.adapters.queues import QueueName, Queues
 from movierec_platform.adapters.state import State
-from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
+from movierec_platform.config import STACK_ENV, Settings, inherited_environment, quoted, variables_of, write_env_file
+from movierec_platform.domain.set_aside import SetAside, told_by_day
 from movierec_platform.errors import Conflict, MovierecError, ServerFailed, Transient
 from movierec_platform.infrastructure.env_file import ADDRESSES, EMULATOR_CREDENTIALS
 from movierec_platform.infrastructure.provision import provision
-from movierec_platform.local.aws import ACCESS_KEY_ID, AwsServer
+from movierec_platform.local.aws import ACCESS_KEY_ID, REGION, AwsServer
 from movierec_platform.local.dagster import (
     POSTGRES_VARIABLE,
     BatchServer,
@@ -31,8 +33,10 @@ from movierec_platform.local.dagster import (
     WebServer,
     dagster_home,
     initialise_instance,
+    refuse_unless_storable,
 )
 from movierec_platform.local.graph import DATABASE, GraphServer
+from movierec_platform.local.identity import kept_id
 from movierec_platform.local.neo4j import Neo4jServer
 from movierec_platform.local.ports import LOOPBACK, Ports
 from movierec_platform.local.processes import family
@@ -44,6 +48,11 @@ from movierec_platform.services.replay import note_drained, replay_after_unclean
 
 NOTE_DRAINED_EVERY_S = 5.0
 RESTARTS_WITHIN_S = 600.0
+DRAINS_WITHIN_S = 120.0
+DRAINS_POLL_S = 0.25
+RESIDENT: tuple[QueueName, ...] = ("raw", "clean")
+RESIDENT_RUNTIME_S = 3600.0
+"""On one machine no deploy waits for a run to hand over, and each that does is two more in Dagster's list of runs."""
 
 Report = Callable[[str, str], None]
 """Told (part, what happened to it) as it happens, from several threads."""
@@ -58,6 +67,7 @@ class Stack:
         self.settings = settings.model_copy(
             update={
                 "home": settings.home.absolute(),
+                **_local_defaults(settings),
                 "dagster_postgres_url": SecretStr(settings.dagster_database_url),
             }
         )
@@ -96,11 +106,15 @@ class Stack:
         """Every server is ready and stack.env says where; returns the settings with the real addresses.
 
         With `only_stores` these are emulator and graph, and nothing says where: a restore works on them alone.
-        Raises UsageError if this home has a running stack, Conflict if the graph that is wanted lacks what another had,
-        ServerFailed if a server does not come up, or the disk is nearly full: then none runs.
+        Raises UsageError if this home has a running stack or a path that cannot be used, Conflict if the graph that is
+        wanted lacks what another had, ServerFailed if a server does not come up, or the disk is nearly full: then none
+        runs.
         """
         begin = time.monotonic()
+        if not self.settings.dagster_database_url:
+            refuse_unless_storable(self.settings.home)
         _require_room(self.settings)
+        quoted("MOVIEREC_HOME", str(self.settings.home))  # or it would fail at the end, when all runs
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = HomeLock(self.settings.home)
         try:
@@ -204,6 +218,8 @@ class Stack:
         self._record = record  # what is refused until here leaves it as it was
         self._forget_killed_stack(record, report)
         record.begin(before)
+        self.settings = self.settings.model_copy(update={"stack_id": kept_id(self.settings.home)})
+        self.aws.stack_id = self.settings.stack_id
         instance_environment = {**_without_proxy(inherited_environment()), **self._variables()}
 
         self._together(
@@ -229,11 +245,26 @@ class Stack:
         self._together(*(self._starter(one, report) for one in (self.stream, self.batch, self.api, self.metrics)))
         environment.update(self._code_locations())  # a port may have moved
         self._together(*(self._starter(one, report) for one in (self.dagster, self.daemon)))
+        if self.settings.resident_drains:
+            self._await_drains(report)
 
         self.settings = self._with_addresses(self.settings)
         write_env_file(self.env_file, self._stack_env())
         for server in self.servers:
             server.watch(self._ended)
+
+    def _await_drains(self, report: Report) -> None:
+        """Gate and ingest are at work, so that the first event finds them; if that takes too long, they come later."""
+        begin = time.monotonic()
+        slots = [(queue, slot) for queue in RESIDENT for slot in range(slots_of(self.settings, queue))]
+        left = [open_lease(self.settings, queue, slot) for queue, slot in slots]
+        while left := [lease for lease in left if lease.view().holder is None]:
+            if time.monotonic() - begin > DRAINS_WITHIN_S:
+                report("drains", "are not at work yet: the first events will wait")
+                return
+            self.check()
+            time.sleep(DRAINS_POLL_S)
+        report("drains", f"at work after {time.monotonic() - begin:.1f} s")
 
     def _graph_from_lake(self, report: Report) -> None:
         """The graph, new in this home, has what the lake has, if anything was loaded; nothing else writes it yet."""
@@ -263,7 +294,11 @@ class Stack:
     def _restore_queues(self, report: Report) -> None:
         """The queues that a killed emulator forgot are there, with all that was landed and may not be through."""
         provision(self.settings)
-        report("aws", f"it was killed: replayed {replay_after_unclean_stop(self.settings)} objects")
+        set_aside: list[SetAside] = []
+        replayed = replay_after_unclean_stop(self.settings, set_aside.append)
+        report("aws", f"it was killed: replayed {replayed} objects")
+        for sentence in told_by_day(set_aside):
+            report("aws", sentence)
         self._replay_due = False
 
     def _note_drained(self, state: State, queues: Queues) -> None:
@@ -292,6 +327,7 @@ class Stack:
         return settings.model_copy(
             update={
                 "aws_endpoint_url": self.aws.url,
+                "aws_region": REGION,
                 "aws_access_key_id": ACCESS_KEY_ID,
                 "aws_secret_access_key": self._aws_secret,
                 "aws_session_token": None,
@@ -379,6 +415,7 @@ class Stack:
 STACK_VARIABLES = (
     *ADDRESSES,
     "MOVIEREC_HOME",
+    "MOVIEREC_STACK_ID",
     "DAGSTER_HOME",
     "MOVIEREC_GRAPH_HTTP_URL",
     "AWS_DEFAULT_REGION",
@@ -402,8 +439,21 @@ def _each(*stops: Callable[[], bool]) -> list[bool]:
         return list(pool.map(lambda stop: stop(), stops))
 
 
+def _local_defaults(settings: Settings) -> dict[str, bool | float]:
+    """What a local stack has where nobody said otherwise: drains that are always at work."""
+    given = settings.model_fields_set
+    resident = settings.resident_drains or "resident_drains" not in given
+    if not resident or "drain_max_runtime_s" in given:
+        return {"resident_drains": resident}
+    return {"resident_drains": resident, "drain_max_runtime_s": RESIDENT_RUNTIME_S}
+
+
 def _without_proxy(environment: dict[str, str]) -> dict[str, str]:
-    """The environment in which nothing goes to this machine's own servers through a proxy."""
-    except_for = [one for one in environment.get("NO_PROXY", environment.get("no_proxy", "")).split(",") if one]
-    listed = ",".join([*except_for, LOOPBACK, "localhost"])
-    return {**environment, "NO_PROXY": listed, "no_proxy": listed}
+    """The environment in which nothing goes to this machine's own servers through a proxy.
+
+    Our clients see to that themselves; this is for Dagster's, which are gRPC's among others.
+    """
+    excepted = environment.get("no_proxy", environment.get("NO_PROXY", ""))
+    names = [one.strip() for one in excepted.split(",") if one.strip()]
+    listed = "*" if "*" in names else ",".join([*names, LOOPBACK, "localhost", "::1"])
+    return {**environment, **dict.fromkeys(("NO_PROXY", "no_proxy", "no_grpc_proxy"), listed)}

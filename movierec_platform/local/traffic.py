@@ -12,6 +12,7 @@ import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.http import http_session
 from movierec_platform.config import Settings
 from movierec_platform.errors import LandingBusy, Transient, UsageError
 from movierec_platform.local.client import NO_HEADERS
@@ -157,8 +158,7 @@ def post_traffic(
     """
     posted = Posted()
     started = time.monotonic()
-    with requests.Session() as session:
-        session.headers.update(headers)
+    with http_session(headers) as session:
         while posted.events < total:
             batch = [next(stream) for _ in range(min(batch_events, total - posted.events))]
             answer = post_events(session, api_url, [event for _, event in batch])

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
-from movierec_platform.local.server import Command, Server, http_status
+from movierec_platform.local.identity import stack_at
+from movierec_platform.local.server import Command, Server
 
 
 class _WebServer(Server):
@@ -12,7 +13,6 @@ class _WebServer(Server):
 
     role: ClassVar[str]
     port_variable: ClassVar[str]
-    probe: ClassVar[str]
 
     environment: Mapping[str, str]
     """Set before `start`; the port is added."""
@@ -26,14 +26,14 @@ class _WebServer(Server):
         return Command(arguments, {**self.environment, self.port_variable: str(self.port)})
 
     def is_ready(self) -> bool:
-        return http_status(self.port, self.probe, self.host) == 200
+        return stack_at(self.url) == self.environment.get("MOVIEREC_STACK_ID", "")
 
 
 class ApiServer(_WebServer):
     """The API and its page. Asked to stop, it first answers what it has taken."""
 
     name = "api"
-    role, port_variable, probe = "api", "MOVIEREC_API_PORT", "/health/live"
+    role, port_variable = "api", "MOVIEREC_API_PORT"
     stop_within_s = 25.0
 
 
@@ -41,4 +41,4 @@ class MetricsServer(_WebServer):
     """The Prometheus exporter."""
 
     name = "metrics"
-    role, port_variable, probe = "metrics", "MOVIEREC_METRICS_PORT", "/health/live"
+    role, port_variable = "metrics", "MOVIEREC_METRICS_PORT"

@@ -25,7 +25,7 @@ from movierec_platform.adapters.dumps import dump
 from movierec_platform.adapters.migrations import HEAD
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.state import State
-from movierec_platform.config import Settings
+from movierec_platform.config import Settings, sqlite_url
 from movierec_platform.domain.envelope import RAW_PREFIX
 from movierec_platform.errors import CheckFailed, UsageError
 
@@ -179,7 +179,7 @@ def databases(settings: Settings, dagster_home: Path) -> dict[tuple[Store, str],
     if not dagster:
         for path in sorted(dagster_home.rglob("*.db")):
             name = path.relative_to(dagster_home).as_posix()
-            urls["dagster", name] = f"sqlite:///{path.absolute()}"
+            urls["dagster", name] = sqlite_url(path)
     return urls
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import ParamSpec, TypeVar
 
@@ -13,11 +13,18 @@ Held = TypeVar("Held")
 
 
 class Circuit:
-    """Whether to ask a dependency at all: after a failure nobody does for `retry_after_s`, then one caller tries."""
+    """Whether to ask a dependency at all: after a failure nobody does for `retry_after_s`, then one caller tries.
 
-    def __init__(self, retry_after_s: float, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+    Failures that may be due to what was asked about count only once `distinct` such things have failed in a row.
+    """
+
+    def __init__(
+        self, retry_after_s: float, monotonic_s: Callable[[], float] = time.monotonic, distinct: int = 1
+    ) -> None:
         self._retry_after_s = retry_after_s
         self._monotonic_s = monotonic_s
+        self._distinct = distinct
+        self._failing: set[Hashable] = set()
         self._lock = threading.Lock()
         self._ask_again_at_s: float | None = None
 
@@ -34,14 +41,18 @@ class Circuit:
 
     def succeeded(self) -> None:
         """Everybody may ask."""
-        if self._ask_again_at_s is not None:
+        if self._ask_again_at_s is not None or self._failing:
             with self._lock:
                 self._ask_again_at_s = None
+                self._failing.clear()
 
-    def failed(self) -> None:
-        """Nobody asks for `retry_after_s`."""
+    def failed(self, about: Hashable = None) -> None:
+        """Nobody asks for `retry_after_s`: at once, or when it is about something that alone may be at fault, only with
+        others of its kind."""
         with self._lock:
-            self._ask_again_at_s = self._monotonic_s() + self._retry_after_s
+            self._failing.add(about)
+            if about is None or len(self._failing) >= self._distinct or self._ask_again_at_s is not None:
+                self._ask_again_at_s = self._monotonic_s() + self._retry_after_s
 
 
 def spared(

@@ -6,15 +6,12 @@ its label is what the listing and the catalogue say now. The table `compactions`
 holds while its label is the partition's.
 """
 
-import gzip
 import hashlib
-import re
-import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -25,19 +22,23 @@ import pyarrow.dataset as ds
 from movierec_platform.adapters.lake import Lake, Staged
 from movierec_platform.adapters.objects import Listed, ObjectStore, open_objects
 from movierec_platform.config import Settings
-from movierec_platform.domain.envelope import RAW_PREFIX
+from movierec_platform.domain.envelope import RAW_PREFIX, NotLanded, raw_lines, received_at_of
 from movierec_platform.domain.event_checks import EventPolicy, Landed, event_findings, figures_of, findings_of_days
 from movierec_platform.domain.findings import Finding
-from movierec_platform.domain.landed import Judged, NotLanded, in_order, judge_lines
+from movierec_platform.domain.gate import REASON_CODES
+from movierec_platform.domain.landed import Judged, in_order, judge_lines
+from movierec_platform.domain.set_aside import STRANGE_KEY, SetAside, end_ms, is_day, lines_set_aside
 from movierec_platform.domain.tables import COMPACTIONS, EVENTS
-from movierec_platform.errors import PromotionRefused, UsageError
+from movierec_platform.errors import PromotionRefused
 from movierec_platform.services.promote import promote_checked
+from movierec_platform.services.set_aside import Aside, in_the_log
 
 TABLE, LEDGER, BY_DAY = "events", "compactions", "date"
 _ANY = "any"
 _TRAILING_DAYS = 7
 _CHUNK_LINES = 50_000
-_DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+UNREADABLE = "unreadable"
+"""What the ledger calls lines that could not be read, beside the reason codes of events."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,16 @@ class DayReport:
     accepted: int
     duplicates: int
     rejected: Mapping[str, int]
-    """By reason code."""
+    """By reason code; lines that could not be read are `unreadable`."""
+    set_aside: Sequence[SetAside]
+    """Objects that could not be read, or not all of them."""
     findings: Sequence[Finding]
 
     def as_metadata(self) -> dict[str, int]:
-        """The figures by name, as an asset's materialisation shows them."""
-        reasons = {f"rejected/{reason}": count for reason, count in self.rejected.items()}
+        """The figures by name, as an asset's materialisation shows them; 0 too, so that each can be plotted."""
+        reasons = {f"rejected/{reason}": self.rejected.get(reason, 0) for reason in sorted(REASON_CODES)}
         counted = {name: getattr(self, name) for name in ("objects", "bytes", "landed", "duplicates")}
+        counted["set_aside"] = len(self.set_aside)
         return {"dagster/partition_row_count": self.accepted, **counted, **reasons}
 
 
@@ -130,23 +134,27 @@ def compact_day(
 
     Doing it again gives the same rows in the same order. `strangers` are what `foreign_names` says. Raises
     PromotionRefused, and leaves both tables as they were, if a blocking check of the new rows failed that is not
-    waived; UsageError for an object that is no raw object.
+    waived. Objects that cannot be read are set aside: the report names them.
     """
-    staged, counted = _staged(lake, objects, day, catalogue)
+    staged, counted, set_aside = _staged(lake, objects, day, catalogue)
     figures = figures_of(lake.staged_batches(staged), catalogue.movie_ids)
     findings = event_findings(
         figures,
         Landed(counted["landed"], counted["accepted"], counted["duplicates"], sum(counted["rejected"].values())),
         earlier=_landed_before(lake, day),
-        is_over=now_ms >= _end_ms(day),
+        is_over=now_ms >= end_ms(day),
         strangers=strangers,
+        set_aside=set_aside,
         policy=policy,
     )
-    row = pa.Table.from_pylist([{**counted, "rejected": sorted(counted["rejected"].items())}], schema=COMPACTIONS)
+    named = {"rejected": sorted(counted["rejected"].items()), "set_aside": [(one.key, one.reason) for one in set_aside]}
+    row = pa.Table.from_pylist([{**counted, **named}], schema=COMPACTIONS)
     ledger = lake.stage(LEDGER, [row], COMPACTIONS, (BY_DAY, day), counted["label"])
     # The ledger first: whoever is stopped between the two leaves a day that is not current, and so is done again.
     promote_checked(lake, [ledger, staged], findings, waived)
-    return DayReport(day, findings=findings, **{name: counted[name] for name in counted if name != "label"})
+    return DayReport(
+        day, set_aside=set_aside, findings=findings, **{name: counted[name] for name in counted if name != "label"}
+    )
 
 
 def stale_days(
@@ -168,18 +176,28 @@ def stale_days(
 
 
 def landed_events(
-    lake: Lake, objects: ObjectStore, catalogue: Catalogue, until_ms: int | None = None
+    lake: Lake,
+    objects: ObjectStore,
+    catalogue: Catalogue,
+    until_ms: int | None = None,
+    aside: Aside = in_the_log,
 ) -> Iterator[pa.RecordBatch]:
     """Every accepted event of a known movie that was ever landed (schema EVENTS), compacted or not, in no order.
 
     Days that are current are read from their partitions, the others from the raw objects: those have duplicates. A day
-    whose raw objects are gone has no events. `until_ms` leaves out what was received later (epoch ms). Raises
-    UsageError for an object that is no raw object.
+    whose raw objects are gone has no events. `until_ms` leaves out what was received later (epoch ms). Objects that
+    cannot be read are passed over; `aside` is told of each.
     """
     labels = lake.labels(TABLE, BY_DAY)
-    for day in landed_days(objects):
+    known_aside = _set_aside_before(lake, labels)
+    folders, keys = objects.folders(RAW_PREFIX)
+    for name in foreign_names(folders, keys):
+        aside(SetAside(name, STRANGE_KEY))
+    for day in _days_among(folders):
         listed = list(objects.listing(day_prefix(day)))
         if _is_current(labels.get(day), listing_digest(listed), catalogue):
+            for one in known_aside.get(day, ()):
+                aside(one)
             where = ds.field(BY_DAY) == day
             if until_ms is not None:
                 where &= ds.field("received_at_ms") <= until_ms
@@ -187,7 +205,7 @@ def landed_events(
                 known = batch.filter(pc.is_in(batch["movie_id"], value_set=catalogue.movie_ids))
                 yield known.cast(EVENTS)
         else:
-            for _, judged in _judged(objects, listed, catalogue):
+            for _, judged in _judged(objects, listed, catalogue, aside):
                 kept = judged.accepted
                 if until_ms is not None:
                     kept = kept.filter(pc.less_equal(kept["received_at_ms"], until_ms))
@@ -218,15 +236,8 @@ def days_before(today: date, count: int) -> list[str]:
 
 
 def landed_days(objects: ObjectStore) -> list[str]:
-    """The days of which there are raw objects, ascending. Raises UsageError if something else stands among them."""
-    folders, keys = objects.folders(RAW_PREFIX)
-    strangers = foreign_names(folders, keys)
-    if strangers:
-        raise UsageError(
-            f"s3://{objects.bucket} has {', '.join(strangers)} beside the raw objects, which stand under"
-            f" {RAW_PREFIX}date=YYYY-MM-DD/; move it out of {RAW_PREFIX}"
-        )
-    return sorted(folder.removeprefix("date=") for folder in folders)
+    """The days of which there are raw objects, ascending."""
+    return _days_among(objects.folders(RAW_PREFIX)[0])
 
 
 def foreign_names(folders: Iterable[str], keys: Iterable[str]) -> list[str]:
@@ -251,20 +262,24 @@ def _is_current(label: str | None, digest: str, catalogue: Catalogue) -> bool:
     return label in (f"{digest}-{_ANY}", f"{digest}-{catalogue.digest}")
 
 
+def _days_among(folders: Iterable[str]) -> list[str]:
+    return sorted(folder.removeprefix("date=") for folder in folders if _is_day(folder))
+
+
 def _is_day(folder: str) -> bool:
-    named = _DAY.fullmatch(folder)
-    if not named:
-        return False
-    try:
-        date.fromisoformat(named[1])
-    except ValueError:
-        return False
-    return True
+    return folder.startswith("date=") and is_day(folder.removeprefix("date="))
 
 
-def _end_ms(day: str) -> int:
-    end = datetime.combine(date.fromisoformat(day) + timedelta(days=1), datetime.min.time(), timezone.utc)
-    return int(end.timestamp() * 1000)
+def _set_aside_before(lake: Lake, labels: Mapping[str, str]) -> dict[str, list[SetAside]]:
+    """What was set aside when the partitions of these labels were made, by day."""
+    if not lake.exists(LEDGER):
+        return {}
+    rows = lake.read(LEDGER, [BY_DAY, "label", "set_aside"]).to_pylist()
+    return {
+        row[BY_DAY]: [SetAside(key, reason) for key, reason in row["set_aside"]]
+        for row in rows
+        if row["set_aside"] and row["label"] == labels.get(row[BY_DAY])
+    }
 
 
 def _landed_before(lake: Lake, day: str) -> list[int]:
@@ -277,12 +292,20 @@ def _landed_before(lake: Lake, day: str) -> list[int]:
     return [counted[earlier] for earlier in sorted(counted)[-_TRAILING_DAYS:]]
 
 
-def _staged(lake: Lake, objects: ObjectStore, day: str, catalogue: Catalogue) -> tuple[Staged, dict[str, Any]]:
-    """The day's events, staged, and the fields of its row of `compactions`."""
+def _staged(
+    lake: Lake, objects: ObjectStore, day: str, catalogue: Catalogue
+) -> tuple[Staged, dict[str, Any], list[SetAside]]:
+    """The day's events, staged, the fields of its row of `compactions`, and what could not be read."""
     listed = list(objects.listing(day_prefix(day)))
     landed, rejected = 0, Counter[str]()
     parts = [EVENTS.empty_table()]
-    for lines, judged in _judged(objects, listed, catalogue):
+    set_aside: list[SetAside] = []
+
+    def aside(one: SetAside) -> None:
+        in_the_log(one)
+        set_aside.append(one)
+
+    for lines, judged in _judged(objects, listed, catalogue, aside):
         landed += lines
         rejected += judged.rejected
         parts.append(judged.accepted)
@@ -301,7 +324,7 @@ def _staged(lake: Lake, objects: ObjectStore, day: str, catalogue: Catalogue) ->
     pieces = (
         events.take(pa.array(order[start : start + _CHUNK_LINES])) for start in range(0, len(order), _CHUNK_LINES)
     )
-    return lake.stage(TABLE, pieces, EVENTS, (BY_DAY, day), counted["label"]), counted
+    return lake.stage(TABLE, pieces, EVENTS, (BY_DAY, day), counted["label"]), counted, set_aside
 
 
 def _joined(parts: list[pa.Table]) -> pa.Table:
@@ -316,42 +339,51 @@ def _joined(parts: list[pa.Table]) -> pa.Table:
     return pa.table(columns, schema=EVENTS)
 
 
-def _judged(objects: ObjectStore, listed: Sequence[Listed], catalogue: Catalogue) -> Iterator[tuple[int, Judged]]:
+def _judged(
+    objects: ObjectStore, listed: Sequence[Listed], catalogue: Catalogue, aside: Aside
+) -> Iterator[tuple[int, Judged]]:
     """(lines, the verdicts on them, the catalogue's included) of these objects, 50,000 lines or an object at a time."""
-    keys = [one.key for one in listed]
+    keys = []
+    for one in listed:
+        if received_at_of(one.key) is None:
+            aside(SetAside(one.key, STRANGE_KEY))
+        else:
+            keys.append(one.key)
     lines: list[bytes] = []
     starts: list[tuple[int, str]] = []
     for key, body in zip(keys, objects.get_all(keys), strict=True):
+        try:
+            found = raw_lines(body)
+        except NotLanded as error:
+            aside(SetAside(key, str(error)))
+            continue
         starts.append((len(lines), key))
-        lines += _lines(objects, key, body)
+        lines += found
         if len(lines) >= _CHUNK_LINES:
-            yield len(lines), _verdicts(objects, lines, starts, catalogue)
+            yield len(lines), _verdicts(lines, starts, catalogue, aside)
             lines, starts = [], []
     if lines:
-        yield len(lines), _verdicts(objects, lines, starts, catalogue)
+        yield len(lines), _verdicts(lines, starts, catalogue, aside)
 
 
-def _verdicts(
-    objects: ObjectStore, lines: Sequence[bytes], starts: Sequence[tuple[int, str]], catalogue: Catalogue
-) -> Judged:
-    try:
-        judged = judge_lines(lines)
-    except NotLanded as stranger:
-        start, key = starts[bisect_right(starts, (stranger.line, "\U0010ffff")) - 1]
-        raise _foreign(objects, key, f"line {stranger.line - start + 1} is not a landed event") from stranger
+def _verdicts(lines: Sequence[bytes], starts: Sequence[tuple[int, str]], catalogue: Catalogue, aside: Aside) -> Judged:
+    judged = judge_lines(lines)
+    for one in _faulty(len(lines), starts, judged.faults):
+        aside(one)
     known = judged.accepted.filter(catalogue.knows(judged.accepted["movie_id"]))
     unknown = judged.accepted.num_rows - known.num_rows
-    return Judged(known, judged.rejected + Counter(unknown_movie=unknown))
+    others = Counter({"unknown_movie": unknown, UNREADABLE: len(judged.faults)})
+    return Judged(known, judged.rejected + others, judged.faults)
 
 
-def _lines(objects: ObjectStore, key: str, body: bytes) -> list[bytes]:
-    try:
-        return gzip.decompress(body).splitlines()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _foreign(objects, key, f"not gzip: {error}") from error
-
-
-def _foreign(objects: ObjectStore, key: str, reason: str) -> UsageError:
-    return UsageError(
-        f"s3://{objects.bucket}/{key} was not written by the API or the gate ({reason}); move it out of {RAW_PREFIX}"
-    )
+def _faulty(lines: int, starts: Sequence[tuple[int, str]], faults: Mapping[int, str]) -> Iterator[SetAside]:
+    """The objects that some of these lines are of."""
+    by_object: dict[int, list[tuple[int, str]]] = {}
+    for number, why in faults.items():
+        by_object.setdefault(bisect_right(starts, (number, "\U0010ffff")) - 1, []).append((number, why))
+    ends = [start for start, _ in starts[1:]] + [lines]
+    for at, found in by_object.items():
+        start, key = starts[at]
+        one = lines_set_aside(key, ends[at] - start, [(number - start, why) for number, why in found])
+        if one is not None:
+            yield one

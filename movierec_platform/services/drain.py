@@ -24,7 +24,7 @@ from movierec_platform.adapters.leases import Lease
 from movierec_platform.adapters.queues import BATCH_MESSAGES, Message, Queue, QueueName, Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.domain.drains import MOST_DEFECTS, DrainPolicy, is_suspect
-from movierec_platform.errors import MovierecError, QueueUnavailable, Transient
+from movierec_platform.errors import MessageRefused, MovierecError, QueueUnavailable, Transient
 
 POLL_S = 10
 MESSAGES_AT_ONCE = 40
@@ -71,7 +71,7 @@ def work_on(name: QueueName, do: Do, ready: Callable[[], None], state: State, qu
 
 
 def drain(queue: Queue, work: Work, lease: Lease, run_id: str, policy: DrainPolicy) -> DrainReport:
-    """The report, after `linger_s` without work or `max_runtime_s` in all.
+    """The report, after `linger_s` without work, or none while another waits for the lease, or `max_runtime_s` in all.
 
     Waits for the lease while a predecessor hands over, then until `work` is ready. A message is deleted only after the
     work on it has returned, so a killed run loses nothing. While a dependency is down the run retries in place with
@@ -102,6 +102,12 @@ def drain(queue: Queue, work: Work, lease: Lease, run_id: str, policy: DrainPoli
                 events += count
                 messages += len(done)
                 last_work_s = time.monotonic()
+            elif lease.is_wanted():
+                return DrainReport(events, messages, "idle")
+
+
+class _Defect(Exception):
+    """The work on a message cannot be done, whenever it is tried."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +174,19 @@ class _Batches:
         """Whether the message was put aside; else it stays in the queue."""
         if self.work.give_up is None:
             return False
-        self._retry(in_hand)(self.work.give_up, message)
+        try:
+            self._retry(in_hand)(self.work.give_up, message)
+        except MessageRefused:
+            log.exception("message %s stays in the queue", message.message_id)
+            return False
         self._retry(in_hand)(self.work.defects.forget, self.queue.name, message.message_id)
         return True
 
     def _tried(self, messages: Sequence[Message], in_hand: Sequence[Message]) -> int:
-        return self._retry(in_hand)(self.work.do, messages)
+        try:
+            return self._retry(in_hand)(self.work.do, messages)
+        except MessageRefused as error:  # what came of a message is at fault: it concerns no other
+            raise _Defect(str(error)) from error
 
     def _retry(self, in_hand: Sequence[Message]) -> Retrying:
         """Tries again while a dependency is down; all that this run has in hand stays hidden meanwhile."""

@@ -1,6 +1,6 @@
 """Every metric of the platform: its type, its labels with all that they can be, and what it means.
 
-Whoever shows a metric takes it from here, and README's table is this one: nothing is shown that is not described.
+The exporter, the API and the page of the documentation take it from here: nothing is shown that is not described.
 """
 
 from collections.abc import Mapping
@@ -93,6 +93,7 @@ OBSERVED: Mapping[str, Exposed] = {
     ),
     "movierec_similarity_passed": _gauge("1 when the gate passed the published, or the newest, version", "model"),
     "movierec_parity_drift_pairs": _gauge("pairs that differed between graph and lake when they were last compared"),
+    "movierec_raw_objects_set_aside": _gauge("raw objects that could not be read, or not wholly, when last looked at"),
     "movierec_parity_checked_timestamp_seconds": _gauge("when graph and lake were last compared, since the epoch"),
 }
 """Looked up by the exporter at a scrape, those of the lake at most once a minute."""

@@ -26,6 +26,7 @@ from movierec_platform.domain.interactions import (
 from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.services.compact import TABLE as EVENTS
 from movierec_platform.services.compact import Catalogue, landed_events
+from movierec_platform.services.set_aside import Aside, in_the_log
 
 RUN_BYTES = 32 * 1024 * 1024
 TABLE_ROWS = 512 * 1024
@@ -39,16 +40,21 @@ def fold_tables(lake: Lake) -> Iterator[pa.Table]:
 
 
 def fold_everything(
-    lake: Lake, objects: ObjectStore, as_of_ms: int | None = None, buckets: Collection[int] | None = None
+    lake: Lake,
+    objects: ObjectStore,
+    as_of_ms: int | None = None,
+    buckets: Collection[int] | None = None,
+    aside: Aside = in_the_log,
 ) -> Iterator[pa.Table]:
     """The interactions that the ratings and every landed event give, compacted or not; as `fold_batches` yields them.
 
     `as_of_ms` (epoch ms): what was received until then, with the ratings and movies that the lake had then. `buckets`:
-    only users whose `bucket_of` is among these.
+    only users whose `bucket_of` is among these. `aside` is told of each raw object that cannot be read.
     """
     movie_ids = catalogue_ids(lake, as_of_ms)
     ratings = _table_then(lake, "ratings", None, as_of_ms)
-    facts = _facts(ratings, landed_events(lake, objects, Catalogue.of(pa.chunked_array([movie_ids])), as_of_ms))
+    catalogue = Catalogue.of(pa.chunked_array([movie_ids]))
+    facts = _facts(ratings, landed_events(lake, objects, catalogue, as_of_ms, aside))
     chosen = facts if buckets is None else (in_buckets(batch, buckets) for batch in facts)
     return fold_batches(chosen, movie_ids)
 

@@ -4,19 +4,19 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from movierec_platform.adapters.objects import ObjectStore
 from movierec_platform.adapters.queues import Message, Queues
 from movierec_platform.adapters.state import State, Tally
 from movierec_platform.adapters.traces import record_span
 from movierec_platform.domain.envelope import (
-    EVENT_BYTES,
     Envelope,
     Refused,
     Rejections,
     batch_id_of,
-    encode,
+    message_borders,
     newer_version,
     pack,
     pack_rejections,
@@ -28,6 +28,9 @@ from movierec_platform.domain.envelope import (
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import GATE, CounterKey, observe
 from movierec_platform.domain.gate import KNOWN_FIELDS, Rejected, judge_all, parse_json
+from movierec_platform.domain.json_text import NotLandable, encode, landable
+from movierec_platform.domain.producers import MOST_WRAPS, carried_by
+from movierec_platform.services.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -39,33 +42,34 @@ class Gate:
     queues: Queues
     objects: ObjectStore
     state: State
+    steps: Steps = field(default_factory=Steps)
 
     def pass_on(self, messages: Sequence[Message]) -> int:
         """Every event of these messages is in the clean or in the dlq queue; returns how many events there were.
 
         The caller deletes the messages afterwards: one that comes again is judged the same and changes nothing.
-        Messages of a newer release, and refused events that a redrive has sent here, go to the dlq queue whole.
+        Messages of a newer release, refused events that a redrive has sent here, and what cannot be landed go to the
+        dlq queue whole. When a step fails, the next call with these messages goes on with that step.
         """
         began_at_ns = time.time_ns()
-        clean: list[str] = []
-        refused: list[str] = []
-        judged: list[tuple[Envelope, Counter[CounterKey]]] = []
+        whole: list[str] = []
+        judged: list[tuple[Envelope, _Verdicts]] = []
         for message in messages:
-            envelope = unpack(message.body)
-            if envelope is None and (newer_version(message.body) or unpack_rejections(message.body)):
-                refused.append(message.body)
-                continue
-            envelope = envelope or self._land_bare(message)
-            verdicts = _judge_all(envelope)
-            clean += verdicts.accepted
-            refused += verdicts.refused
-            judged.append((envelope, verdicts.counts))
-        self.queues.clean.send(clean)
-        self.queues.dlq.send(refused)
-        passed_at_ms = time.time_ns() // 1_000_000
-        self.state.add_once(_tally(*one, passed_at_ms) for one in judged if one[0].lines)
-        for envelope, counts in judged:
-            _tell(envelope, counts["movierec_events_accepted_total", ()], began_at_ns, passed_at_ms)
+            envelopes = self._landed(message)
+            if envelopes is None:
+                whole.append(message.body)
+            else:
+                judged += [(envelope, _judge_all(envelope)) for envelope in envelopes]
+        with self.steps.of([message.receipt for message in messages]) as once:
+            once("clean", self.queues.clean.send, [body for _, verdicts in judged for body in verdicts.accepted])
+            once("dlq", self.queues.dlq.send, whole + [body for _, verdicts in judged for body in verdicts.refused])
+            passed_at_ms = once("passed", lambda: time.time_ns() // 1_000_000)
+            tallies = [
+                _tally(envelope, verdicts.counts, passed_at_ms) for envelope, verdicts in judged if envelope.lines
+            ]
+            once("tally", self.state.add_once, tallies)
+        for envelope, verdicts in judged:
+            _tell(envelope, verdicts.counts["movierec_events_accepted_total", ()], began_at_ns, passed_at_ms)
         return sum(len(envelope.events) for envelope, _ in judged)
 
     def ready(self) -> None:
@@ -75,16 +79,47 @@ class Gate:
         self.queues.clean.depth()
         self.queues.dlq.depth()
 
-    def _land_bare(self, message: Message) -> Envelope:
-        """The events that another producer put on the queue, landed as the API would have; the same again next time."""
+    def _landed(self, message: Message) -> list[Envelope] | None:
+        """The events of this message, which are landed; None for a message that goes to the dlq queue whole."""
+        envelope = unpack(message.body)
+        if envelope is not None:
+            return [envelope]
+        if newer_version(message.body) or unpack_rejections(message.body):
+            return None
+        return self._land_bare(message)
+
+    def _land_bare(self, message: Message) -> list[Envelope] | None:
+        """The events that another producer put on the queue, landed as the API would have; the same again next time.
+
+        In the pieces that a replay would send, so that those are counted once. None if they cannot be landed.
+        """
         value = parse_json(message.body)
         if isinstance(value, Rejected):
             value = _NotJson(message.body, value)
+        value = _opened(value)
         events = value if isinstance(value, list) else [value]
+        try:
+            encoded = landable([event.body if isinstance(event, _NotJson) else event for event in events])
+        except NotLandable as error:
+            log.warning("message %s cannot be landed: %s; it goes to the dlq queue whole", message.message_id, error)
+            return None
         key = raw_key(message.sent_at_ms, message.message_id)
-        encoded = [encode(event.body if isinstance(event, _NotJson) else event) for event in events]
         self.objects.put(key, raw_object(encoded, message.sent_at_ms, source="queue"))
-        return Envelope(key, message.sent_at_ms, events, range(len(events)))
+        return [
+            Envelope(key, message.sent_at_ms, events[start:end], range(start, end))
+            for start, end in message_borders(encoded)
+        ]
+
+
+def _opened(value: Any) -> Any:
+    """What SNS and EventBridge, one in the other perhaps, have put their envelope around; anything else as it is."""
+    for _ in range(MOST_WRAPS):
+        carried = carried_by(value)
+        carried = parse_json(carried) if isinstance(carried, str) else carried
+        if carried is None or isinstance(carried, Rejected):
+            break
+        value = carried
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +188,5 @@ def _tell(envelope: Envelope, accepted: int, began_at_ns: int, passed_at_ms: int
 
 
 def _body(raw: object) -> str:
-    """The event's JSON text for the quarantine, cut where a message cannot hold it; the raw object has all of it."""
-    text = raw.body if isinstance(raw, _NotJson) else encode(raw).decode()
-    return text.encode()[:EVENT_BYTES].decode(errors="ignore")
+    """The event's JSON text for the quarantine."""
+    return raw.body if isinstance(raw, _NotJson) else encode(raw).decode()

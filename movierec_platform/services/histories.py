@@ -11,15 +11,16 @@ A history that was being read when its change was announced may be of before or 
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass
 from typing import TypeVar
 
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.graph_changes import Changes, Position
+from movierec_platform.adapters.graph_pairs import Watched
 from movierec_platform.domain.ranking import History, history_of
 from movierec_platform.errors import GraphUnavailable, UsageError
 from movierec_platform.services.circuit import Circuit
@@ -32,6 +33,10 @@ FOLLOWING_S = 1.0
 """Nothing heard of the feed for so long: held histories are not taken for fresh."""
 READ_AGAIN_S = 600.0
 """However quiet the feed: against what somebody changed in the graph by hand, which no feed tells."""
+SLOW_USERS = 3
+"""So many users in a row whose history does not come in time: then it is the graph that is slow."""
+READS_OF_ONE = 4
+"""Reads of one user's history at one time, so that nobody takes all readers."""
 USER_PAIRS = 50
 """What a user takes beside his pairs, in pairs."""
 
@@ -62,11 +67,16 @@ class _Reading:
         self.overtaken = False
 
 
+class _TooLate(GraphUnavailable):
+    """The graph may be well, and the question too much for the time that there is."""
+
+
 class Histories:
     """The histories of one graph, `most_pairs` pairs of them held, least recently asked out first. Thread-safe.
 
-    A graph that does not answer within `timeout_s` is taken for down, and asked again every couple of seconds. What is
-    older than `oldest_s` is not given even as degraded.
+    A graph that refuses, or is late with the histories of SLOW_USERS, is taken for down, and asked again every couple
+    of seconds. A history that alone is late costs its own user's requests, and is not asked for again until it is there
+    or has failed. What is older than `oldest_s` is not given even as degraded.
     """
 
     def __init__(
@@ -87,13 +97,16 @@ class Histories:
         self._oldest_s = oldest_s
         self._timeout_s = timeout_s
         self._monotonic_s = monotonic_s
-        self._circuit = Circuit(retry_graph_after_s, monotonic_s)
+        self._circuit = Circuit(retry_graph_after_s, monotonic_s, distinct=SLOW_USERS)
         # The driver has no read timeout: a graph that hangs would hold a request for ever. Here it holds one of these.
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="history")
-        self._lock = threading.Lock()
+        self._feed = ThreadPoolExecutor(1, thread_name_prefix="feed")  # slow histories do not hold up the feed
+        self._lock = threading.Condition(threading.Lock())
         self._held: OrderedDict[int, _Held] = OrderedDict()
         self._pairs = 0
         self._reading: dict[int, list[_Reading]] = {}
+        self._late: Counter[int] = Counter()
+        """Reads that nobody waits for any more, by user."""
         self._position: Position | None = None
         self._heard_at_s = float("-inf")
         self._closing = threading.Event()
@@ -106,7 +119,8 @@ class Histories:
     def close(self) -> None:
         """No more histories; a call in flight is not waited for."""
         self._closing.set()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._readers, self._feed):
+            threads.shutdown(wait=False, cancel_futures=True)
         if self._thread.is_alive():
             self._thread.join(self._timeout_s)
 
@@ -125,9 +139,9 @@ class Histories:
         if not self._circuit.may_ask():
             raise GraphUnavailable("the graph does not answer")
         try:
-            found = self._ask(self._graph.users_from, first, n)
-        except GraphUnavailable:
-            self._circuit.failed()
+            found = self._answer(self._readers.submit(self._graph.users_from, first, n))
+        except GraphUnavailable as error:
+            self._circuit.failed("users" if isinstance(error, _TooLate) else None)
             raise
         self._circuit.succeeded()
         return found
@@ -135,7 +149,7 @@ class Histories:
     def hear(self) -> None:
         """What changed since the last time is held no longer. GraphUnavailable and UsageError: it cannot be known."""
         asked_at_s = self._monotonic_s()
-        changes = self._ask(self._graph.changes, self._position)
+        changes = self._answer(self._feed.submit(self._graph.changes, self._position))
         with self._lock:
             self._apply(changes)
             self._heard_at_s = asked_at_s
@@ -150,17 +164,20 @@ class Histories:
         self._position = changes.position
 
     def _read(self, user_id: int, held: _Held | None) -> Known:
-        if not self._circuit.may_ask():
+        if user_id in self._late or not self._circuit.may_ask():
             return self._last(held)
         reading = _Reading()
-        read_at_s = self._monotonic_s()
         with self._lock:
+            self._lock.wait_for(lambda: user_id in self._late or self._may_read(user_id), self._timeout_s)
+            if user_id in self._late or not self._may_read(user_id):
+                return self._last(held)
             self._reading.setdefault(user_id, []).append(reading)
+        read_at_s = self._monotonic_s()
         try:
-            watched = self._ask(self._graph.history, user_id)
+            watched = self._history(user_id)
             history = history_of([(one.movie_id, one.rating, one.seen_at_ms) for one in watched])
         except (GraphUnavailable, UsageError) as error:
-            self._circuit.failed()
+            self._circuit.failed(user_id if isinstance(error, _TooLate) else None)
             log.warning("recommending from what is held, the graph does not answer: %s", error)
             return self._last(held)
         finally:
@@ -168,19 +185,39 @@ class Histories:
                 self._reading[user_id].remove(reading)
                 if not self._reading[user_id]:
                     del self._reading[user_id]
+                self._lock.notify_all()
         self._circuit.succeeded()
         with self._lock:
             self._hold(user_id, _Held(history, read_at_s, fresh=not reading.overtaken))
         return Known(history, degraded=False)
 
-    def _ask(self, question: Callable[..., Answer], *arguments: object) -> Answer:
-        """The graph's answer. GraphUnavailable if there is none in time."""
-        asked = self._readers.submit(question, *arguments)
+    def _may_read(self, user_id: int) -> bool:
+        return len(self._reading.get(user_id, ())) < READS_OF_ONE
+
+    def _history(self, user_id: int) -> list[Watched]:
+        """What the graph has of the user; if it is late, nobody asks again before it has come."""
+        asked = self._readers.submit(self._graph.history, user_id)
+        try:
+            return self._answer(asked)
+        except _TooLate:
+            with self._lock:
+                self._late[user_id] += 1
+            asked.add_done_callback(lambda _: self._came(user_id))
+            raise
+
+    def _came(self, user_id: int) -> None:
+        with self._lock:
+            self._late[user_id] -= 1
+            if not self._late[user_id]:
+                del self._late[user_id]
+
+    def _answer(self, asked: Future[Answer]) -> Answer:
+        """The graph's answer. Raises GraphUnavailable if there is none in time."""
         try:
             return asked.result(self._timeout_s)
         except TooSlow:
             asked.cancel()
-            raise GraphUnavailable(f"no answer within {self._timeout_s:g} s") from None
+            raise _TooLate(f"no answer within {self._timeout_s:g} s") from None
 
     def _hold(self, user_id: int, held: _Held) -> None:
         before = self._held.get(user_id)

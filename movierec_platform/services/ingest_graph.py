@@ -3,8 +3,8 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import CounterKey, observe
 from movierec_platform.domain.gate import Rejected, judge_all
 from movierec_platform.domain.registers import fold
+from movierec_platform.services.steps import Once, Steps
 
 log = logging.getLogger(__name__)
 
@@ -50,31 +51,28 @@ class GraphIngest:
     graph: Graph
     state: State
     batch_events: int
+    steps: Steps = field(default_factory=Steps)
 
     def write(self, messages: Sequence[Message]) -> int:
         """Every event of these messages is in the graph or in the dlq queue; returns how many were written.
 
         One transaction a batch. A message that the gate cannot have sent goes to the dlq queue whole, as poison. The
-        caller deletes the messages afterwards: one that comes again changes nothing.
+        caller deletes the messages afterwards: one that comes again changes nothing. When a step fails, the next call
+        with these messages goes on with that step.
         """
         began_at_ns = time.time_ns()
         counts: dict[_Origin, Counter[CounterKey]] = defaultdict(Counter)
         opened = [(message, _incoming(number, message)) for number, message in enumerate(messages)]
-        self.queues.dlq.send([message.body for message, events in opened if events is None])
         events = [one for _, events in opened for one in events or ()]
-        for start in range(0, len(events), self.batch_events):
-            batch = events[start : start + self.batch_events]
-            unknown = self.graph.apply_pairs(fold(one.event for one in batch))
-            committed_at_ms = time.time_ns() // 1_000_000
-            lost = [one for one in batch if one.event.movie_id in unknown]
-            self.queues.dlq.send([body for rejections in _unknown_movies(lost) for body in pack_rejections(rejections)])
-            for origin, ones in groupby(batch, key=lambda one: one.origin):
-                known = Counter(one.event.movie_id not in unknown for one in ones)
-                counts[origin] += _counts(known, (committed_at_ms - origin.received_at_ms) / 1000)
-        self.state.add_once(
-            Tally("graph", origin.raw_key, origin.first_line, origin.received_at_ms, counted)
-            for origin, counted in counts.items()
-        )
+        with self.steps.of([message.receipt for message in messages]) as once:
+            once("poison", self.queues.dlq.send, [message.body for message, events in opened if events is None])
+            for start in range(0, len(events), self.batch_events):
+                self._write(events[start : start + self.batch_events], start, once, counts)
+            tallies = [
+                Tally("graph", origin.raw_key, origin.first_line, origin.received_at_ms, counted)
+                for origin, counted in counts.items()
+            ]
+            once("tally", self.state.add_once, tallies)
         for origin, counted in counts.items():
             _tell(origin, counted, began_at_ns)
         return len(events)
@@ -84,6 +82,23 @@ class GraphIngest:
         self.graph.ping()
         self.state.ping()
         self.queues.dlq.depth()
+
+    def _write(
+        self, batch: Sequence[_Incoming], start: int, once: Once, counts: MutableMapping[_Origin, Counter[CounterKey]]
+    ) -> None:
+        """The events of a batch, the first of which is number `start`, are in the graph or in the dlq queue."""
+        unknown, committed_at_ms = once(f"graph from {start}", self._commit, batch)
+        lost = [one for one in batch if one.event.movie_id in unknown]
+        refused = [body for rejections in _unknown_movies(lost) for body in pack_rejections(rejections)]
+        once(f"dlq from {start}", self.queues.dlq.send, refused)
+        for origin, ones in groupby(batch, key=lambda one: one.origin):
+            known = Counter(one.event.movie_id not in unknown for one in ones)
+            counts[origin] += _counts(known, (committed_at_ms - origin.received_at_ms) / 1000)
+
+    def _commit(self, batch: Sequence[_Incoming]) -> tuple[Collection[int], int]:
+        """(the movies that the graph lacks, when the rest was committed)"""
+        unknown = self.graph.apply_pairs(fold(one.event for one in batch))
+        return unknown, time.time_ns() // 1_000_000
 
 
 def _counts(known: Mapping[bool, int], seconds: float) -> Counter[CounterKey]:
@@ -133,7 +148,7 @@ def _unknown_movies(lost: Sequence[_Incoming]) -> list[Rejections]:
     refused: dict[tuple[str, int, Carried], list[Refused]] = {}
     for one in lost:
         movie_id = one.event.movie_id
-        rejection = Rejected("unknown_movie", "movie_id", f"movie {movie_id} is not in the catalogue")
+        rejection = Rejected.unknown_movie(movie_id)
         body = one.event.to_json().decode()
         origin = (one.origin.raw_key, one.origin.received_at_ms, one.origin.carried)
         refused.setdefault(origin, []).append(Refused(one.line, rejection, body))

@@ -12,7 +12,7 @@ from movierec_platform.domain.interactions import HARDLY_REPEATED
 from movierec_platform.domain.tables import INTERACTIONS
 from movierec_platform.services.compact import read_catalogue, stale_days
 from movierec_platform.services.fold import catalogue_ids, fold_tables
-from movierec_platform.services.promote import promote_checked
+from movierec_platform.services.promote import BY_LOAD, IN_DAGSTER, promote_checked
 
 TABLE = "interactions"
 LEAST_SHARE = 0.9
@@ -49,5 +49,5 @@ def fold_interactions(
         events_complete(stale, late_days),
         pairs_do_not_shrink(staged.rows, before, least_share),
     ]
-    promote_checked(lake, [staged], findings, waived)
+    promote_checked(lake, [staged], findings, waived, f"{BY_LOAD}, or {IN_DAGSTER},")
     return Folded(staged.rows, findings)

@@ -12,13 +12,17 @@ from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.queues import Queue, open_queue
 from movierec_platform.adapters.traces import current_trace, span
 from movierec_platform.config import Settings
-from movierec_platform.domain.envelope import EVENT_BYTES, Carried, encode, pack, raw_key, raw_object
+from movierec_platform.domain.budget import LANDING_S
+from movierec_platform.domain.envelope import Carried, pack, raw_key, raw_object, unpack
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import judge
-from movierec_platform.errors import LandingBusy, TooLarge
+from movierec_platform.domain.json_text import NotLandable, landable
+from movierec_platform.errors import LandingBusy, MessageRefused, TooLarge
 
 COMMIT_EVENTS = 5_000
 """Events in one raw object, unless a single request brings more."""
+MOST_WAIT_S = LANDING_S / 2
+"""Of a request before its commit begins; the rest is for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class _Request:
 
     __slots__ = (
         "arrived_at_ms",
+        "arrived_s",
         "batch_id",
         "encoded",
         "failure",
@@ -45,12 +50,13 @@ class _Request:
         "trace",
     )
 
-    def __init__(self, encoded: list[bytes], arrived_at_ms: int, request_id: str | None) -> None:
+    def __init__(self, encoded: list[bytes], arrived_at_ms: int, arrived_s: float, request_id: str | None) -> None:
         self.encoded = encoded
         self.request_id = request_id
         self.trace = current_trace()
         self.size_bytes = sum(map(len, encoded))
         self.arrived_at_ms = arrived_at_ms
+        self.arrived_s = arrived_s  # of the monotonic clock
         self.batch_id = ""
         self.received_at_ms = 0
         self.failure: BaseException | None = None
@@ -70,9 +76,16 @@ class Lander:
     so that one commit serves them all. Thread-safe; its thread starts with the first request.
     """
 
-    def __init__(self, settings: Settings, source: str = "api", clock_ms: Callable[[], int] = _now_ms) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        source: str = "api",
+        clock_ms: Callable[[], int] = _now_ms,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`clock_ms` gives the time received (epoch ms); it may jump either way."""
         self._clock_ms = clock_ms
+        self._monotonic_s = monotonic_s
         self._objects: ObjectStore = open_objects(settings)
         self._raw: Queue = open_queue(settings, "raw")
         self._source = source
@@ -90,14 +103,15 @@ class Lander:
     def land(self, events: Sequence[Any], request_id: str | None = None) -> Receipt:
         """The receipt, once the events are durable in S3 and in the raw queue; the request's id goes with them.
 
-        Raises TooLarge for an event over 64 KiB, LandingBusy when too many events or bytes wait, QueueUnavailable or
-        ObjectStoreUnavailable when either side failed: then nothing is promised, and posting again is harmless.
+        Raises TooLarge for an event over 64 KiB or too deep, LandingBusy when too many events or bytes wait,
+        QueueUnavailable or ObjectStoreUnavailable when either side failed: then nothing is promised, and posting again
+        is harmless.
         """
-        encoded = [encode(event) for event in events]
-        for index, one in enumerate(encoded):
-            if len(one) > EVENT_BYTES:
-                raise TooLarge(f"event {index} has {len(one)} bytes; an event has {EVENT_BYTES} at most")
-        request = _Request(encoded, self._clock_ms(), request_id)
+        try:
+            encoded = landable(events)
+        except NotLandable as error:
+            raise TooLarge(str(error)) from error
+        request = _Request(encoded, self._clock_ms(), self._monotonic_s(), request_id)
         self._take(request)
         request.landed.acquire()
         if request.failure is not None:
@@ -134,12 +148,16 @@ class Lander:
 
     def _commit_forever(self) -> None:
         while group := self._next_group():
+            begun_s = self._monotonic_s()
+            late = [request for request in group if begun_s - request.arrived_s > MOST_WAIT_S]
+            self._release(late, LandingBusy("too many events wait to be landed; post these again later"))
             failure: BaseException | None = None
+            rest = [request for request in group if request not in late]
             try:
-                self._commit(group)
+                self._commit(rest)
             except Exception as error:  # the outermost edge of this thread: each waiting request gets the error
                 failure = error
-            self._release(group, failure)
+            self._release(rest, failure)
 
     def _next_group(self) -> list[_Request]:
         """The requests of the next commit; empty when the lander is closed and nothing waits."""
@@ -160,6 +178,9 @@ class Lander:
         The object first: what is on the queue takes effect, and the lake has to have it even if this process is killed
         between the two, or S3 is down. An object without messages is only a replay away from the graph.
         """
+        if not group:
+            return
+        ends_s = min(request.arrived_s for request in group) + LANDING_S
         received_at_ms = min(request.arrived_at_ms for request in group)
         batch_id = uuid.uuid4().hex
         key = raw_key(received_at_ms, batch_id)
@@ -167,7 +188,10 @@ class Lander:
         with span("land", [request.trace for request in group], events=len(encoded), batch_id=batch_id):
             carried = Carried(tuple(one.request_id for one in group if one.request_id), current_trace())
             self._objects.put(key, raw_object(encoded, received_at_ms, self._source))
-            self._raw.send(pack(key, received_at_ms, encoded, range(len(encoded)), carried))
+            try:
+                self._raw.send(pack(key, received_at_ms, encoded, range(len(encoded)), carried), ends_s)
+            except MessageRefused as refused:
+                _blame(group, refused)
         for request in group:
             request.batch_id, request.received_at_ms = batch_id, received_at_ms
 
@@ -178,8 +202,20 @@ class Lander:
             self._held_bytes -= sum(request.size_bytes for request in group)
             self._wanted = len(self._pending) + len(group)
         for request in group:
-            request.failure = failure
+            request.failure = request.failure or failure
             request.landed.release()
+
+
+def _blame(group: Sequence[_Request], refused: MessageRefused) -> None:
+    """The requests whose events are in the refused messages have failed; the others have not."""
+    opened = [unpack(body) for body in refused.bodies]
+    lost = {line for envelope in opened if envelope for line in envelope.lines}
+    start = 0
+    for request in group:
+        end = start + len(request.encoded)
+        if not lost.isdisjoint(range(start, end)):
+            request.failure = TooLarge(f"the queue takes no message with these events: {refused}")
+        start = end
 
 
 def _event_id(event: Any, received_at_ms: int) -> str | None:

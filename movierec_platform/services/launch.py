@@ -11,7 +11,7 @@ from movierec_platform.adapters.dagster import graphql
 from movierec_platform.config import Settings
 from movierec_platform.domain.interaction_checks import CHECKS as PAIRS_CHECKS
 from movierec_platform.domain.movielens_checks import MOVIES_CHECKS, RATINGS_CHECKS
-from movierec_platform.errors import CheckFailed, DagsterUnavailable, MovierecError, UsageError
+from movierec_platform.errors import CheckFailed, DagsterUnavailable, Interrupted, MovierecError, UsageError
 
 LOCATION = "batch"
 _PARTITION_ROWS = "dagster/partition_row_count"
@@ -82,14 +82,29 @@ def launch_and_wait(
 
     Raises DagsterUnavailable if the webserver does not answer (once the run is launched: for `patience_s`; the run goes
     on without us), UsageError for a job or config that Dagster does not know, and when a step fails the error of ours
-    that it raised, else CheckFailed with the message of the failure.
+    that it raised, else CheckFailed with the message of the failure. Ctrl-C becomes Interrupted, and the run goes on.
     """
     started = time.monotonic()
-    run_id = _launch(settings.dagster_url, job_name, run_config, tags or {})
+    url = settings.dagster_url
+    try:
+        run_id = _launch(url, job_name, run_config, tags or {})
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted while {job_name} was launched: {url}/runs shows whether it goes on") from None
     on_progress("", "started", f"run {run_id} of {job_name}")
+    try:
+        metadata = _watched(url, run_id, job_name, on_progress, patience_s)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; run {run_id} of {job_name} goes on: {url}/runs/{run_id}") from None
+    return RunResult(run_id=run_id, seconds=time.monotonic() - started, metadata=metadata)
+
+
+def _watched(
+    url: str, run_id: str, job_name: str, on_progress: OnProgress, patience_s: float
+) -> dict[str, dict[str, Any]]:
+    """What each asset reported, once the run has succeeded; raises as `launch_and_wait`."""
     metadata: dict[str, dict[str, Any]] = {}
     failure: MovierecError | None = None
-    for event in _events_until_end(settings.dagster_url, run_id, patience_s):
+    for event in _events_until_end(url, run_id, patience_s):
         step, kind = event.get("stepKey") or "", event["__typename"]
         if kind == "MaterializationEvent":
             asset = "/".join(event["assetKey"]["path"])
@@ -105,7 +120,7 @@ def launch_and_wait(
             on_progress(step, _STATUS_OF_EVENT[kind], event["message"])
     if failure:
         raise failure
-    return RunResult(run_id=run_id, seconds=time.monotonic() - started, metadata=metadata)
+    return metadata
 
 
 _STATUS_OF_EVENT = {

@@ -25,7 +25,7 @@ from movierec_platform.domain.movielens_checks import (
 from movierec_platform.domain.repeats import COLUMNS, PairKeys, superseded
 from movierec_platform.domain.tables import MOVIES, RATINGS
 from movierec_platform.errors import UsageError
-from movierec_platform.services.promote import promote_checked
+from movierec_platform.services.promote import BY_LOAD, promote_checked
 
 LEAST_SHARE = 0.5
 """Of the rows that the table has."""
@@ -88,7 +88,7 @@ def load_archive(
                 least_share,
             )
             on_failure.pop_all()
-    promote_checked(lake, [movies, ratings], findings, waived)
+    promote_checked(lake, [movies, ratings], findings, waived, BY_LOAD)
     return Loaded(
         found.name,
         found.digest,

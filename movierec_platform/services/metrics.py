@@ -115,6 +115,7 @@ class StateFigures:
     held: Mapping[str, int]
     worked_until_ms: Mapping[QueueName, int | None]
     drift: Drift | None
+    set_aside: int | None
     compacted_at_ms: int | None
     nightly_at_ms: int | None
 
@@ -127,6 +128,7 @@ def state_figures(state: State) -> StateFigures:
         held=state.quarantine.by_reason(),
         worked_until_ms={queue: state.worked_until_ms(stage) for queue, stage in stages.items()},
         drift=state.drift(),
+        set_aside=state.set_aside(),
         compacted_at_ms=state.marked(COMPACTED),
         nightly_at_ms=state.marked(NIGHTLY),
     )
@@ -177,6 +179,7 @@ def _state(figures: StateFigures) -> Iterable[Metric]:
     yield _gauge("movierec_quarantine_held_events", held)
     for name, at_ms in (("compaction", figures.compacted_at_ms), ("nightly", figures.nightly_at_ms)):
         yield _gauge(f"movierec_{name}_timestamp_seconds", [((), (at_ms or 0) / 1000)])
+    yield _gauge("movierec_raw_objects_set_aside", [((), float(figures.set_aside or 0))])
     if figures.drift:
         yield _gauge("movierec_parity_drift_pairs", [((), figures.drift.pairs)])
         yield _gauge("movierec_parity_checked_timestamp_seconds", [((), figures.drift.compared_at_ms / 1000)])

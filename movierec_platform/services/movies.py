@@ -1,6 +1,6 @@
 """Movies: one, those like it, what is popular, what is watched of late, and those whose title somebody types."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,10 @@ from movierec_platform.domain.catalogue import Catalogue, Filters, allowed, bloc
 from movierec_platform.domain.search import search
 from movierec_platform.domain.selection import first_free, highest
 from movierec_platform.domain.trending import trend_scores
+from movierec_platform.errors import NotPublished, Transient
+from movierec_platform.services.circuit import Circuit
+
+RETRY_GRAPH_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,32 @@ class SimilarMovies:
 class Movies:
     """Answers from one snapshot holder; thread-safe. Every call raises NotPublished when no catalogue is loaded."""
 
-    def __init__(self, snapshots: SnapshotHolder) -> None:
+    def __init__(self, snapshots: SnapshotHolder, known_to_graph: Callable[[Collection[int]], Collection[int]]) -> None:
+        """`known_to_graph`: those of these movies that the graph has. Raises Transient while it does not answer."""
         self._snapshots = snapshots
+        self._known_to_graph = known_to_graph
+        self._graph_circuit = Circuit(RETRY_GRAPH_AFTER_S)
+
+    def unknown(self, movie_ids: Collection[int]) -> frozenset[int]:
+        """Those of these movies whose events the graph ingest refuses now. Never raises.
+
+        The snapshot may lack what was just loaded, so the graph is asked for what it lacks; while the graph does not
+        answer, nothing is called unknown.
+        """
+        try:
+            catalogue = self._snapshots.current(wait_s=0).movies
+            left = {one for one in movie_ids if catalogue.index_of(one) is None}
+        except (NotPublished, Transient):
+            left = set(movie_ids)
+        if not left or not self._graph_circuit.may_ask():
+            return frozenset()
+        try:
+            unknown = left.difference(self._known_to_graph(left))
+        except Transient:
+            self._graph_circuit.failed()
+            return frozenset()
+        self._graph_circuit.succeeded()
+        return frozenset(unknown)
 
     def genres(self) -> tuple[str, ...]:
         """Those that movies of the catalogue are of, in alphabetical order."""

@@ -16,9 +16,9 @@ import pyarrow as pa
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.graph_similarity import Publication, SimilarityEdge
 from movierec_platform.adapters.lake import Lake
-from movierec_platform.adapters.leases import open_lease
 from movierec_platform.config import Settings
 from movierec_platform.errors import CheckFailed, Conflict, LeaseHeld
+from movierec_platform.services.turns import OnWait, turn, unheard
 from movierec_platform.services.versions import (
     EDGE,
     EDGES,
@@ -49,11 +49,11 @@ class Published:
 
 
 @contextmanager
-def publishing(settings: Settings, wait_s: float = WAIT_S) -> Iterator[None]:
+def publishing(settings: Settings, wait_s: float = WAIT_S, on_wait: OnWait = unheard) -> Iterator[None]:
     """Nobody else publishes meanwhile, nor drops versions. Conflict when another does so for all of `wait_s`."""
     with ExitStack() as held:
         try:
-            held.enter_context(open_lease(settings, "similarity", 0).held(f"publish-{uuid.uuid4()}", wait_s))
+            held.enter_context(turn(settings, "similarity", "is publishing a similarity", wait_s, on_wait))
         except LeaseHeld:
             raise Conflict(
                 f"another run has been publishing a similarity for {wait_s:g} s: wait for it to end, then do this again"

@@ -16,17 +16,16 @@ from movierec_platform.adapters.queues import Message
 from movierec_platform.adapters.state import State
 from movierec_platform.domain.drains import MOST_DEFECTS
 from movierec_platform.domain.envelope import (
-    EVENT_BYTES,
     MESSAGE_BYTES,
     VERSION,
     Rejections,
     batch_id_of,
-    encode,
     newer_version,
     unpack,
     unpack_rejections,
 )
 from movierec_platform.domain.gate import Rejected, parse_json
+from movierec_platform.domain.json_text import EVENT_BYTES, encode
 from movierec_platform.domain.quarantine import (
     POISON,
     Filter,
@@ -34,6 +33,7 @@ from movierec_platform.domain.quarantine import (
     Status,
     event_to_land,
     verdict_on,
+    why_not_landable,
 )
 from movierec_platform.errors import Conflict, NotFound, TooLarge, UsageError
 
@@ -172,16 +172,16 @@ _NOT_HELD: dict[Status, str] = {
 
 def _checked_body(row: QuarantineRow, text: str) -> str:
     """The text as compact JSON."""
-    limit = MESSAGE_BYTES if row.reason_code == POISON else EVENT_BYTES
-    if len(text.encode()) > limit:
-        raise TooLarge(f"the new body has {len(text.encode())} bytes; it has {limit} at most")
     value = parse_json(text)
     if isinstance(value, Rejected):
         raise UsageError(f"the new body is {value.detail}")
-    body = encode(value).decode()
-    travels = row.reason_code == POISON or event_to_land(body, row.received_at_ms) is not None
-    if isinstance(parse_json(body), Rejected) or not travels:
-        raise UsageError("the new body is too long, nested too deep, or has a number that no JSON reader takes back")
+    encoded = encode(value)
+    limit = MESSAGE_BYTES if row.reason_code == POISON else EVENT_BYTES
+    if len(encoded) > limit:
+        raise TooLarge(f"the new body has {len(encoded)} bytes; it has {limit} at most")
+    body = encoded.decode()
+    if row.reason_code != POISON and event_to_land(body, row.received_at_ms) is None:
+        raise UsageError("the new body is too long or nested too deep for an event")
     return body
 
 
@@ -241,6 +241,9 @@ def _tell(message: Message, rejections: Rejections | None) -> None:
 def _why_whole(body: str) -> str:
     version = newer_version(body)
     if version is None:
+        why = why_not_landable(body)
+        if why is not None:
+            return f"a whole message of another producer, of which nothing was landed: {why}"
         return f"a whole message that met a defect {MOST_DEFECTS} times, or that no part of the platform sent"
     return f"a message of version {version}; this release reads version {VERSION}: redrive it after the upgrade"
 

@@ -28,6 +28,7 @@ from movierec_platform.errors import CheckFailed, Conflict, LeaseHeld
 from movierec_platform.services.catalog import catalog_rows
 from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.publish import publishing
+from movierec_platform.services.turns import writing_in_bulk
 from movierec_platform.services.versions import EDGE, EDGES, edge_batches, held_versions, publications
 
 Progress = Callable[[str, int, int], None]
@@ -72,7 +73,7 @@ def rebuild(
         try:
             held.enter_context(lease.held(owner, timeout_s=0))
         except LeaseHeld:
-            on_wait(f"the graph ingest is at work: waiting until it has been idle for {settings.drain_linger_s:g} s")
+            on_wait("the graph ingest is at work: waiting until it has nothing to do")
             try:
                 held.enter_context(lease.held(owner, timeout_s=wait_s))
             except LeaseHeld:
@@ -80,7 +81,8 @@ def rebuild(
                     f"the graph ingest did not rest within {wait_s:g} s: stop its sensor in Dagster, or what posts "
                     "events, and run this again"
                 ) from None
-        held.enter_context(publishing(settings))
+        held.enter_context(writing_in_bulk(settings, on_wait))
+        held.enter_context(publishing(settings, on_wait=on_wait))
         lake, objects = Lake(settings), open_objects(settings)
         # "Now" comes after the last write of the ingest: whatever that took is part of it.
         return rebuild_graph(lake, objects, graph, as_of_ms, now_ms(), progress, pairs_at_once or graph.pairs_at_once)

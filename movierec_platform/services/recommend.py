@@ -155,22 +155,22 @@ class Items(tuple[Item | ExplainedItem, ...]):
 
 
 class _Answered:
-    """The items of the last few answers without filters, each with the history and snapshot that it follows from.
+    """The items of the last few answers without filters, each with the history and the snapshot that it follows from.
 
-    Thread-safe.
+    Of the snapshot the name: an answer that held it would keep its files mapped. Thread-safe.
     """
 
     def __init__(self, most: int = 2_048) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._answers: OrderedDict[tuple[int, Wanted], tuple[Snapshot, History | None, Items]] = OrderedDict()
+        self._answers: OrderedDict[tuple[int, Wanted], tuple[str, History | None, Items]] = OrderedDict()
 
     def get(self, user_id: int, snapshot: Snapshot, history: History | None, wanted: Wanted) -> Items | None:
         if wanted.filters != NO_FILTERS:
             return None
         with self._lock:
             answer = self._answers.get((user_id, wanted))
-            if answer is None or answer[0] is not snapshot or answer[1] is not history:
+            if answer is None or answer[0] != snapshot.name or answer[1] is not history:
                 return None
             self._answers.move_to_end((user_id, wanted))
             return answer[2]
@@ -179,7 +179,7 @@ class _Answered:
         if wanted.filters != NO_FILTERS:
             return
         with self._lock:
-            self._answers[user_id, wanted] = (snapshot, history, items)
+            self._answers[user_id, wanted] = (snapshot.name, history, items)
             self._answers.move_to_end((user_id, wanted))
             if len(self._answers) > self._most:
                 self._answers.popitem(last=False)

@@ -15,8 +15,10 @@ from movierec_platform.adapters.quarantine_redrives import Chunk
 from movierec_platform.adapters.queues import Queue, open_queue
 from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
-from movierec_platform.domain.envelope import encode, pack, raw_events, raw_key, raw_object
+from movierec_platform.domain.envelope import NotLanded, pack, raw_content, raw_key, raw_object, unpack
+from movierec_platform.domain.json_text import encode
 from movierec_platform.domain.quarantine import HELD_NOW, Selection
+from movierec_platform.errors import MessageRefused
 from movierec_platform.services.quarantine import Outcome, chunks, now_ms
 from movierec_platform.services.replay import replay_from
 
@@ -66,24 +68,38 @@ class Redrive:
         return dict(finished)
 
     def _finish(self, key: str, actor: str) -> dict[str, int]:
-        """What was claimed under this key is landed, sent and redriven; how many by reason."""
-        batch = self.state.quarantine.redrives.batch(key)
+        """What was claimed under this key is landed, sent and redriven; how many by reason.
+
+        What SQS never takes is held again, and costs only itself.
+        """
+        redrives = self.state.quarantine.redrives
+        batch = redrives.batch(key)
         if batch.claimed_at_ms is None:
             return {}
         messages = list(batch.messages)
         if batch.events:
-            events = self._landed(key, batch.events, batch.claimed_at_ms)
-            messages += pack(key, batch.claimed_at_ms, events, range(len(events)))
+            try:
+                events, lines = self._landed(key, batch.events, batch.claimed_at_ms)
+            except NotLanded as error:
+                redrives.release(key, None, (), f"its raw object {key} cannot be read: {error}", actor, now_ms())
+                return redrives.finish(key, actor, now_ms())
+            messages += pack(key, batch.claimed_at_ms, events, lines)
         replay_from(self.state, batch.claimed_at_ms)
-        self.raw.send(messages)
-        return self.state.quarantine.redrives.finish(key, actor, now_ms())
+        try:
+            self.raw.send(messages)
+        except MessageRefused as refused:
+            opened = [envelope for body in refused.bodies if (envelope := unpack(body)) and envelope.raw_key == key]
+            lines_refused = {line for envelope in opened for line in envelope.lines}
+            redrives.release(key, lines_refused, refused.bodies, f"it cannot be sent: {refused}", actor, now_ms())
+        return redrives.finish(key, actor, now_ms())
 
-    def _landed(self, key: str, events: Sequence[bytes], claimed_at_ms: int) -> Sequence[bytes]:
-        """The events of this raw object, which is in S3.
+    def _landed(self, key: str, events: Sequence[bytes], claimed_at_ms: int) -> tuple[Sequence[bytes], Sequence[int]]:
+        """(the events of this raw object, their lines); it is in S3. Raises NotLanded if that cannot be read.
 
         If it was there already, the gate may have refused some of it meanwhile, and only the object still has them all.
         """
         if key in self.objects.keys(key):
-            return [encode(event) for event, _ in raw_events(self.objects.get(key))]
+            content = raw_content(self.objects.get(key))
+            return [encode(event) for event in content.events], content.numbers
         self.objects.put(key, raw_object(events, claimed_at_ms, SOURCE))
-        return events
+        return events, range(len(events))

@@ -15,7 +15,7 @@ from movierec_platform.adapters.graph_bulk import open_bulk
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.adapters.state import State
-from movierec_platform.config import Settings
+from movierec_platform.config import Settings, sqlite_url
 from movierec_platform.domain.envelope import RAW_PREFIX
 from movierec_platform.errors import CheckFailed, UsageError
 from movierec_platform.services.backup import (
@@ -122,6 +122,6 @@ def _load_databases(
         if one.store == "state":
             url = settings.state_database_url
         else:
-            url = settings.dagster_database_url or f"sqlite:///{(dagster_home / one.name).absolute()}"
+            url = settings.dagster_database_url or sqlite_url(dagster_home / one.name)
         load(url, path_of(folder, one.store, one.name))
         progress("databases", number, len(kept))

@@ -8,6 +8,7 @@ from movierec_platform.config import Settings
 from movierec_platform.errors import CheckFailed, NotFound
 from movierec_platform.services.judge import JudgePolicy, judged
 from movierec_platform.services.publish import Published, publish_version, publishing, roll_back
+from movierec_platform.services.turns import writing_in_bulk
 from movierec_platform.services.versions import Standing, require_held, standings
 
 WAIT_S = 10.0
@@ -41,7 +42,7 @@ def publish_named(
     CheckFailed with the gate's reason else. The verdict that the lake keeps counts, if it was reached beside what
     readers use now.
     """
-    with publishing(settings, WAIT_S), Graph.open(settings) as graph:
+    with writing_in_bulk(settings, wait_s=WAIT_S), publishing(settings, WAIT_S), Graph.open(settings) as graph:
         lake = Lake(settings)
         version = require_held(lake, name)
         evaluated = judged(lake, graph, version, JudgePolicy.of(settings), now_ms, progress)
@@ -58,7 +59,7 @@ def publish_named(
 
 def roll_back_named(settings: Settings, name: str | None, actor: str, now_ms: int, progress: Progress) -> Published:
     """Readers are served this version again, or without a name the one before the published: see `roll_back`."""
-    with publishing(settings, WAIT_S), Graph.open(settings) as graph:
+    with writing_in_bulk(settings, wait_s=WAIT_S), publishing(settings, WAIT_S), Graph.open(settings) as graph:
         lake = Lake(settings)
         version = None if name is None else require_held(lake, name)
         why = f"rolled back by {actor}"

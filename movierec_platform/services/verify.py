@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ from movierec_platform.domain.digest import digest
 from movierec_platform.domain.edges import EDGES
 from movierec_platform.domain.parity import differences, edges_of
 from movierec_platform.domain.registers import Pair, bucket_of
+from movierec_platform.domain.set_aside import SetAside
 from movierec_platform.services.fold import fold_everything
 
 SHOWN = 20
@@ -64,6 +65,8 @@ class Parity:
     """Were behind at first, and caught up while they were waited for."""
     first_differences: tuple[Difference, ...]
     """By user and movie, SHOWN at most."""
+    set_aside: tuple[SetAside, ...]
+    """Raw objects that could not be read: the lake may lack what they say, and the graph have it."""
 
     @property
     def differing_pairs(self) -> int:
@@ -113,7 +116,7 @@ class _Found:
     def buckets(self) -> tuple[int, ...]:
         return tuple(sorted(bucket for bucket, count in self._buckets.items() if count))
 
-    def counted(self, lake_pairs: int, graph_pairs: int, pending: int) -> Parity:
+    def counted(self, lake_pairs: int, graph_pairs: int, pending: int, set_aside: Iterable[SetAside]) -> Parity:
         return Parity(
             lake_pairs=lake_pairs,
             graph_pairs=graph_pairs,
@@ -124,6 +127,7 @@ class _Found:
             kinds={kind: self._kinds[kind] for kind in KINDS},
             settled_pairs=self.settled,
             first_differences=tuple(self.kept[:SHOWN]),
+            set_aside=tuple(sorted(set_aside)),
         )
 
     @property
@@ -148,6 +152,8 @@ class Sides:
     lake: Lake
     objects: ObjectStore
     progress: Progress
+    set_aside: set[SetAside] = field(default_factory=set)
+    """The raw objects that could not be read, once the lake was."""
 
     @classmethod
     @contextmanager
@@ -161,7 +167,7 @@ class Sides:
 
     def interactions(self, buckets: Collection[int] | None = None) -> Iterator[pa.Table]:
         """What the lake says of every pair, in tables of INTERACTIONS with whole users in ascending order."""
-        return self._told("lake", fold_everything(self.lake, self.objects, buckets=buckets))
+        return self._told("lake", fold_everything(self.lake, self.objects, buckets=buckets, aside=self.set_aside.add))
 
     def differing_buckets(self, buckets: Collection[int] | None = None) -> tuple[frozenset[int], int, int]:
         """(the buckets of these, or of all, whose digests differ; pairs in the lake; edges in the graph)"""
@@ -206,7 +212,8 @@ def verify(settings: Settings, wait_s: float = 0.0, progress: Progress = unheard
     are empty and so nothing is under way. A pair has caught up when the graph holds all that the lake had of it when it
     was found behind; what comes meanwhile does not matter, so this ends also where the queues are never empty.
 
-    How many pairs differ, and when that was seen, is kept in the state database.
+    How many pairs differ, when that was seen, and how many raw objects could not be read, is kept in the state
+    database.
     """
     queues = Queues.open(settings)
     with Sides.opened(settings, progress, RETRY_S) as sides, closing(State.open(settings)) as state:
@@ -215,7 +222,8 @@ def verify(settings: Settings, wait_s: float = 0.0, progress: Progress = unheard
         found = sides.found(buckets)
         if wait_s:
             found = _when_settled(sides, queues, found, time.monotonic() + wait_s)
-        parity = found.counted(lake_pairs, graph_pairs, pending)
+        parity = found.counted(lake_pairs, graph_pairs, pending, sides.set_aside)
+        state.note_set_aside(len({one.key for one in parity.set_aside}))
         state.note_drift(Drift(parity.differing_pairs, time.time_ns() // 1_000_000))
     return parity
 

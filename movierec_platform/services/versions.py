@@ -132,7 +132,7 @@ def record_published(lake: Lake, before: Sequence[Publication], publication: Pub
     """
     if publication in before:
         return [*before]
-    rows = [asdict(one) for one in (*before, publication)]
+    rows = [{**asdict(one), "number": number} for number, one in enumerate((*before, publication), 1)]
     lake.write(PUBLICATIONS, pa.Table.from_pylist(rows, PUBLICATION))
     return [*before, publication]
 
@@ -159,8 +159,10 @@ def publications(lake: Lake) -> list[Publication]:
     """Every move of the pointer, the latest last."""
     if not lake.exists(PUBLICATIONS):
         return []
-    rows = lake.read(PUBLICATIONS, PUBLICATION.names).sort_by("published_at_ms").to_pylist()
-    return [Publication(**row) for row in rows]
+    rows = lake.read(PUBLICATIONS, PUBLICATION.names)
+    # Without numbers, as the release before wrote them, by their times.
+    in_order = rows.sort_by([("number", "ascending"), ("published_at_ms", "ascending")])
+    return [Publication(**row) for row in in_order.drop_columns("number").to_pylist()]
 
 
 def standings(lake: Lake, pointer: Publication | None) -> list[Standing]:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movierec_platform.api.body import CHUNK_BYTES, MAX_DEPTH, check_type, parse_events, read_body
+from movierec_platform.api.body import CHUNK_BYTES, check_type, parse_events, read_body
 from movierec_platform.api.errors import Problem
+from movierec_platform.domain.json_text import EVENT_DEPTH
 
 LIMIT = 100_000
 JSON_VALUES = st.recursive(
@@ -79,7 +80,7 @@ def test_any_bytes_are_events_or_a_problem(body):
 @pytest.mark.parametrize(
     ("body", "where"),
     [
-        (b'[{"a": 1},]', "line 1, column 10"),
+        (b'[{"a": 1},]', "line 1, column 11"),
         (b'{"a": 1}\n{"a": }\n', "line 2, column 7"),
         (b'{"a": 1} {"a": 2}', "line 1, column 10"),
         (b'{"a": NaN}', "line 1, column 7"),
@@ -88,6 +89,7 @@ def test_any_bytes_are_events_or_a_problem(body):
         (b'{"a": "\\ud800"}', "line 1"),
         (b"user_id=1&movie_id=2", "line 1, column 1"),
         (b"[" * 5_000, "line 1"),
+        (b'{"a": 1}\n{"a": 1e999}\n', "beyond 1.8e308, where readers stop at line 2"),
     ],
 )
 def test_what_is_not_json_is_refused_with_its_position(body, where):
@@ -122,8 +124,8 @@ def test_nesting_is_bounded_where_writers_downstream_can_still_write_it():
     def nested(depth: int) -> bytes:
         return b'[{}, {"a": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}]"
 
-    assert len(events_of(nested(MAX_DEPTH))) == 2
-    status, slug, detail = problem_of(lambda: events_of(nested(MAX_DEPTH + 1)))
+    assert len(events_of(nested(EVENT_DEPTH))) == 2
+    status, slug, detail = problem_of(lambda: events_of(nested(EVENT_DEPTH + 1)))
     assert (status, slug) == (400, "too-deep")
     assert "event 1" in detail
 

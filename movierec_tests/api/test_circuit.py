@@ -42,3 +42,21 @@ def test_everybody_asks_again_after_the_one_succeeded(circuit, clock):
     assert circuit.may_ask()
     circuit.succeeded()
     assert [circuit.may_ask() for _ in range(2)] == [True, True]
+
+
+def test_failures_about_one_thing_alone_leave_everybody_asking(clock):
+    circuit = Circuit(2.0, clock, distinct=2)
+    for _ in range(5):
+        circuit.failed("one user")
+        assert circuit.may_ask()
+    circuit.succeeded()
+    circuit.failed("another user")
+    assert circuit.may_ask()
+    circuit.failed("one user")
+    assert not circuit.may_ask()
+
+
+def test_a_failure_about_nothing_in_particular_counts_at_once(clock):
+    circuit = Circuit(2.0, clock, distinct=2)
+    circuit.failed()
+    assert not circuit.may_ask()

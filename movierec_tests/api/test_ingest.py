@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
 from movierec_platform.api.app import create_app, services_of
@@ -29,6 +30,18 @@ def client(limited):
     app = create_app(limited)
     yield app.test_client()
     services_of(app).close()
+
+
+@pytest.fixture
+def known_movies(limited):
+    """The movies of RATING and VIEW are in the graph."""
+    with Graph.open(limited) as graph:
+        graph.merge_movies(
+            [
+                {"id": movie, "title": str(movie), "year": None, "genres": [], "rating_count": 0, "rating_mean": None}
+                for movie in (1, 2)
+            ]
+        )
 
 
 def landed(settings: Settings) -> list:
@@ -76,10 +89,11 @@ def test_every_form_of_a_batch_lands_in_its_order(client, limited, body, headers
 def test_whatever_is_json_is_landed_for_the_gate_to_judge(client, limited):
     answer = client.post("/ingest", data='[{"user_id": 123456789012345678901234567890}, 7, null]')
     assert (answer.status_code, answer.json["accepted"], answer.json["rejected"]) == (202, 3, 0)
-    assert landed(limited) == [{"user_id": 1.2345678901234568e29}, 7, None]
+    assert landed(limited) == [{"user_id": 123456789012345678901234567890}, 7, None]
 
 
 @pytest.mark.parametrize("flag", ["true", "1", "TRUE"])
+@pytest.mark.usefixtures("known_movies")
 def test_validation_answers_what_the_gate_would_say_and_lands_the_rest(client, limited, flag):
     answer = client.post(f"/ingest?validate={flag}", json=[NO_RATING, RATING, "text"])
     assert (answer.status_code, answer.json["accepted"], answer.json["rejected"]) == (202, 1, 2)
@@ -233,3 +247,20 @@ def test_a_clock_that_jumps_overwrites_nothing(fresh_settings):
         f"{receipt.received_at_ms}-{receipt.batch_id}.ndjson.gz" for receipt in receipts
     )
     assert sorted(event["user_id"] for event in landed(fresh_settings)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_validation_refuses_a_movie_that_snapshot_and_graph_lack(platform):
+    app = create_app(platform.settings.model_copy(update={"snapshot_poll_s": 3600.0}))
+    try:
+        services_of(app).snapshots.refresh()
+        # In the graph alone: loaded since the snapshot was made.
+        platform.graph.merge_movies(
+            [{"id": 77, "title": "New", "year": 2026, "genres": [], "rating_count": 0, "rating_mean": None}]
+        )
+        events = [{"user_id": 7, "movie_id": movie, "event_type": "view"} for movie in (1, 77, 123_456)]
+        answer = app.test_client().post("/ingest?validate=true", json=events)
+    finally:
+        services_of(app).close()
+    assert [one["status"] for one in answer.json["results"]] == ["accepted", "accepted", "rejected"]
+    assert answer.json["results"][2]["reason_code"] == "unknown_movie"
+    assert answer.json["results"][2]["detail"] == "movie 123456 is not in the catalogue"

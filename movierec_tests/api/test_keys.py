@@ -288,7 +288,7 @@ def test_a_use_that_cannot_be_noted_refuses_nobody(keys, verifier, state, monkey
 
 
 def test_the_command_line_prints_a_key_alone_and_lists_it_without_its_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOVIEREC_STATE_URL", "")
+    monkeypatch.setenv("MOVIEREC_STATE_URL", f"sqlite:///{tmp_path / 'state.db'}")
 
     def movierec(*words: str) -> Result:
         return CliRunner().invoke(app, ["keys", *words, "--home", str(tmp_path)])

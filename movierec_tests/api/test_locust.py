@@ -109,7 +109,8 @@ def traffic(tmp_path: Path, api_url: str) -> Iterator[Callable[..., subprocess.P
 
 def rows_of(printed: str) -> dict[str, list[int]]:
     """The printed table's whole numbers by endpoint: requests, p50, p95 and p99 in ms, failures."""
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+    table = printed.partition("endpoint ")[2].splitlines()[1:]
+    lines = [cells for line in table if len(cells := re.split("  +", line)) == 7]
     return {name: [int(cell.replace(",", "")) for cell in (n, *rest)] for name, n, _, *rest in lines}
 
 
@@ -121,15 +122,18 @@ def report_of(printed: str) -> str:
 
 def test_a_load_of_everything_is_answered_in_full_and_what_it_posts_is_landed(traffic, new_key, platform) -> None:
     key = new_key("read", "ingest")
-    run = traffic(key, "--users", "20", "--spawn-rate", "20", "--duration", "5")
-    until(lambda: psutil.Process(run.pid).children(), "Locust runs")
-    arguments = [word for one in psutil.Process(run.pid).children() for word in one.cmdline()]
-    printed, errors = run.communicate(timeout=DEADLINE_S)
-    assert run.returncode == 0, printed + errors
-
-    rows = rows_of(printed)
     asked = ("GET /recommend/[user]", "GET /v1/movies/[movie]/similar", "GET /v1/movies?q=")
     posted = tuple(f"POST /ingest, {kind}" for kind in ("one event", "a batch", "gzip NDJSON"))
+    for duration in (5, 30, 120):  # on a busy machine Locust needs longer to have asked for everything
+        run = traffic(key, "--users", "20", "--spawn-rate", "20", "--duration", str(duration))
+        process = psutil.Process(run.pid)
+        until(process.children, "Locust runs")
+        arguments = [word for one in process.children() for word in one.cmdline()]
+        printed, errors = run.communicate(timeout=duration + DEADLINE_S)
+        rows = rows_of(printed)
+        if rows.keys() == {*asked, *posted, "all"}:
+            break
+    assert run.returncode == 0, printed + errors
     assert rows.keys() == {*asked, *posted, "all"}
     *parts, together = rows.values()
     assert together[0] == sum(part[0] for part in parts)

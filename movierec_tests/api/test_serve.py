@@ -197,3 +197,20 @@ def test_the_exporter_serves_metrics_and_ends_when_it_is_asked_to(fresh_settings
     finally:
         assert server.stop()
     assert server.process.returncode == 0
+
+
+def test_clients_of_the_exporter_that_say_nothing_have_few_threads_and_stop_nobody(fresh_settings):
+    server = MetricsServer(fresh_settings.home, 0)
+    server.environment = environment(fresh_settings)
+    server.start()
+    process = psutil.Process(server.process.pid)
+    before = process.num_threads()
+    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S) for _ in range(100)]
+    try:
+        assert requests.get(f"{server.url}/health/live", timeout=DEADLINE_S).status_code == 200
+        assert process.num_threads() < before + 40
+        assert silent[0].recv(1) == b""
+    finally:
+        for one in silent:
+            one.close()
+        assert server.stop()

@@ -95,12 +95,22 @@ def test_the_lake_is_maintained_on_sundays_and_stale_days_are_looked_for() -> No
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert (schedule.job_name, schedule.cron_schedule) == ("lake_maintenance", "0 5 * * 0")
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-    [sensor] = defs.sensors or ()
-    assert (sensor.name, sensor.job.name) == ("stale_days", "compaction")
-    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    sensors = defs.sensors or ()
+    assert [(one.name, one.job.name) for one in sensors] == [("stale_days", "compaction"), ("nightly_again", "nightly")]
+    assert all(one.default_status == dg.DefaultSensorStatus.RUNNING for one in sensors)
 
 
 def test_importing_it_reads_no_setting() -> None:
     broken = {**os.environ, "MOVIEREC_API_PORT": "not a port", "NEO4J_URI": "nowhere"}
     program = "import movierec_platform.defs.batch.definitions"
     subprocess.run([sys.executable, "-c", program], env=broken, check=True, timeout=120)
+
+
+def test_every_check_says_what_holds_where_it_passes() -> None:
+    """On Dagster's page a check without a description is a name alone."""
+    specs = [spec for assets in defs.resolve_asset_graph().assets_defs for spec in assets.check_specs]
+    assert len(specs) > 20
+    for spec in specs:
+        description = spec.description or ""
+        assert description.endswith("."), spec.key
+        assert description != spec.name

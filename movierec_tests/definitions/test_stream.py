@@ -82,6 +82,12 @@ def test_an_empty_queue_launches_nothing(instance, stream: StreamResource) -> No
     assert (result.run_requests, str(result.skip_reason.skip_message)) == ([], "0 messages wait; 0 runs are at work")
 
 
+def test_where_drains_are_resident_gate_and_ingest_run_before_there_is_anything(instance, fresh_settings) -> None:
+    stream = stream_of(fresh_settings, resident_drains=True)
+    for sensor, launched in ((raw_queue_sensor, 1), (clean_queue_sensor, 1), (dlq_queue_sensor, 0)):
+        assert len(tick(instance, stream, sensor=sensor).run_requests) == launched
+
+
 def test_raw_messages_launch_the_graph_ingest_too_but_no_quarantine(instance, stream, fresh_settings) -> None:
     Queues.open(fresh_settings).raw.send([json.dumps(GOOD)])
     requests = tick(instance, stream, sensor=clean_queue_sensor).run_requests

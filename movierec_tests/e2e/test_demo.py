@@ -14,6 +14,8 @@ import pytest
 from movierec_platform.config import inherited_environment
 from movierec_tests.archives import MOVIES, two_tastes
 
+pytestmark = pytest.mark.thorough("the demo")
+
 PORTS = {f"MOVIEREC_{name}_PORT": "0" for name in ("API", "METRICS", "DAGSTER", "BOLT", "AWS")}
 
 

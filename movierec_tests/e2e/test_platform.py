@@ -127,6 +127,7 @@ def test_traffic_posts_what_it_says_and_parity_holds_afterwards(terminal: Termin
     assert counts == posted["bad_by_reason"]
 
 
+@pytest.mark.thorough("whole stacks")
 def test_the_nightly_can_be_launched_from_dagsters_graphql(terminal: Terminal) -> None:
     launch = """
     mutation { launchRun(executionParams: {selector: {repositoryLocationName: "batch", repositoryName: "__repository__",
@@ -143,6 +144,7 @@ def test_the_nightly_can_be_launched_from_dagsters_graphql(terminal: Terminal) -
     assert until(ended, "the run's end") == "SUCCESS"
 
 
+@pytest.mark.thorough("whole stacks")
 def test_a_backfill_of_seven_days_is_one_run_and_equals_seven_of_a_day(terminal: Terminal) -> None:
     settings = terminal.settings
     land_in_the_past(settings, MOVIES)
@@ -193,6 +195,7 @@ def test_a_second_up_is_refused(terminal: Terminal) -> None:
     assert f"pid {terminal.up.pid}" in terminal.movierec("up", status=2)
 
 
+@pytest.mark.thorough("whole stacks")
 def test_killed_with_everything_it_comes_back_with_all_that_was_acknowledged(terminal: Terminal) -> None:
     before = terminal.cypher("MATCH (:Usuario)-[v:VIO]->(:Pelicula) RETURN count(v)")
     for process in psutil.Process(terminal.up.pid).children(recursive=True):

@@ -21,6 +21,8 @@ from movierec_platform.config import Settings, variables_of
 from movierec_platform.domain.envelope import raw_key, raw_object
 from movierec_tests.servers import empty_settings
 
+pytestmark = pytest.mark.thorough("faults")
+
 DAYS = ("2026-02-01", "2026-02-02", "2026-02-03")
 FIRST_MS = 1_769_904_000_000
 DAY_MS = 86_400_000

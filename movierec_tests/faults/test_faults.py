@@ -50,7 +50,7 @@ IN_TURN = (EVERYTHING, "aws", "daemon", "stream", "graph", "api worker", "gate r
 
 First those after which everything landed is replayed: a replay would hide what a later kill has lost.
 """
-pytestmark = pytest.mark.timeout(1_800)
+pytestmark = [pytest.mark.timeout(1_800), pytest.mark.thorough("faults")]
 
 
 @dataclass

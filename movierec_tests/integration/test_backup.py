@@ -19,6 +19,7 @@ from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings, load_settings
+from movierec_platform.domain.json_text import encode, read_json
 from movierec_platform.domain.tables import POPULARITY, SIMILARITY
 from movierec_platform.errors import CheckFailed, StateUnavailable, UsageError
 from movierec_platform.services.backup import MANIFEST, back_up, layout, path_of
@@ -71,7 +72,7 @@ class World:
 
     def land(self, *events: object) -> None:
         lander = Lander(self.own)
-        lander.land(events)
+        lander.land([read_json(encode(event)) for event in events])
         lander.close()
 
     def run_through(self, settings: Settings, state: State) -> None:

@@ -31,7 +31,6 @@ from movierec_platform.domain.registers import PairState
 from movierec_platform.domain.similarity import SimilarityParameters
 from movierec_platform.errors import CheckFailed, LakeUnavailable, UsageError
 from movierec_platform.services.compact import compact_day, read_catalogue
-from movierec_platform.services.fold import fold_everything
 from movierec_platform.services.launch import load_config
 from movierec_platform.services.publish import Published, drop_old_versions, publish_newest, publish_version
 from movierec_platform.services.similarity import compute_similarity
@@ -276,24 +275,6 @@ def test_a_similarity_of_movies_that_the_graph_lacks_is_not_published(platform: 
     with pytest.raises(CheckFailed, match="took 0 of 2 edges"):
         publish(platform, version)
     assert platform.graph.publication() is None
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        (b"plain", "not gzip"),
-        (gzip.compress(b'{"user_id": 1}\n'), "line 1 is not a landed event"),
-        (gzip.compress(b'{"received_at_ms": 1, "event": {}}\nnonsense\n'), "line 2 is not a landed event"),
-    ],
-    ids=["not_gzip", "no_envelope", "nonsense"],
-)
-def test_a_foreign_object_among_the_raw_ones_is_named(
-    platform: Platform, tmp_path: Path, body: bytes, said: str
-) -> None:
-    platform.load(archive(tmp_path, RATED))
-    platform.objects.put("raw/date=2020-09-13/hour=12/foreign.gz", body)
-    with pytest.raises(UsageError, match=rf"raw/date=2020-09-13/hour=12/foreign\.gz .*{said}"):
-        list(fold_everything(platform.lake, platform.objects))
 
 
 def test_lake_failures_are_ours(platform: Platform, settings: Settings) -> None:

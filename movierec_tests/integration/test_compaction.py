@@ -2,7 +2,6 @@
 
 import gzip
 import random
-import re
 import subprocess
 import sys
 import time
@@ -30,8 +29,9 @@ from movierec_platform.domain.event_checks import CHECKS, EventPolicy
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.freshness import bucket_counts
 from movierec_platform.domain.gate import judge
+from movierec_platform.domain.set_aside import SetAside
 from movierec_platform.domain.tables import COMPACTIONS, EVENTS
-from movierec_platform.errors import LakeUnavailable, ObjectStoreUnavailable, PromotionRefused, UsageError
+from movierec_platform.errors import LakeUnavailable, ObjectStoreUnavailable, PromotionRefused
 from movierec_platform.services.compact import (
     Catalogue,
     DayReport,
@@ -123,7 +123,7 @@ def test_a_day_becomes_its_partition_and_what_was_counted(platform: Compaction) 
         (7, 10, "e1", AT_MS + 1000),
     ]
     rejected = {"not_an_object": 1, "rating_out_of_range": 1, "unknown_movie": 1}
-    counted = {"objects": 2, "landed": 7, "accepted": 3, "duplicates": 1}
+    counted = {"objects": 2, "landed": 7, "accepted": 3, "duplicates": 1, "set_aside": []}
     sizes = sum(one.size for one in platform.objects.listing("raw/") if one.key in keys)
     assert all(finding.passed for finding in report.findings)
     assert report == DayReport(DAY, bytes=sizes, rejected=rejected, findings=report.findings, **counted)
@@ -161,34 +161,53 @@ def test_landed_events_are_the_same_compacted_or_not(platform: Compaction) -> No
     assert len(platform.landed(catalogue=Catalogue.of([10, 20, 30, 40]))) == 120
 
 
-def test_an_object_that_nobody_landed_is_named(platform: Compaction) -> None:
+@pytest.mark.parametrize(
+    ("body", "said", "landed"),
+    [
+        (b"plain", "not gzip", 40),
+        (gzip.compress(b"{}")[:-3], "not gzip", 40),
+        (
+            gzip.compress(b'{"received_at_ms": 1, "event": {}}\nnonsense\n'),
+            "1 of its 2 lines, first line 2: not JSON",
+            42,
+        ),
+    ],
+    ids=["plain", "cut", "nonsense"],
+)
+def test_an_object_that_nobody_landed_is_set_aside_and_named(
+    platform: Compaction, body: bytes, said: str, landed: int
+) -> None:
     for number in range(40):
         platform.land({**GOOD, "event_id": str(number)})
-    key = f"raw/date={DAY}/hour=00/a strange%20 key"
-    second = gzip.compress(b'{"received_at_ms": 1, "event": {}}\nnonsense\n')
-    for body, said in (
-        (b"plain", "not gzip"),
-        (gzip.compress(b"{}")[:-3], "not gzip"),
-        (second, "line 2 is not a landed event"),
-    ):
-        platform.objects.put(key, body)
-        with pytest.raises(UsageError, match=rf"{key} .*{said}"):
-            platform.compact()
-        with pytest.raises(UsageError, match=said):
-            platform.landed()
-    assert not platform.lake.exists("events")
+    key, odd = f"raw/date={DAY}/hour=00/{AT_MS}-a strange%20 key.ndjson.gz", f"raw/date={DAY}/hour=00/odd"
+    platform.objects.put(key, body)
+    platform.objects.put(odd, raw_object([encode({**GOOD, "event_id": "odd"})], AT_MS, "test"))
+    told: list[SetAside] = []
+    assert len(platform.landed(aside=told.append)) == 40
+    report = platform.compact()
+    assert (report.landed, report.accepted) == (landed, 40)
+    assert sorted(report.set_aside) == sorted(told)
+    assert {one.key: one.reason.startswith(said) for one in told} == {key: True, odd: False}
+    assert platform.stale() == []
+    again: list[SetAside] = []
+    assert len(platform.landed(aside=again.append)) == 40
+    assert sorted(again) == sorted(told), "the ledger of the compacted day names them too"
+    platform.objects.delete([key])
+    assert platform.stale() == [DAY]
 
 
 def test_an_object_outside_the_days_is_named(platform: Compaction) -> None:
     platform.land(GOOD)
     for key in ("raw/stray.gz", "raw/date=2026-02-30/x.gz", "raw/other/x.gz", "raw//x.gz"):
         platform.objects.put(key, b"")
-    named = "raw//, raw/date=2026-02-30/, raw/other/, raw/stray.gz"
-    with pytest.raises(UsageError, match=rf"has {re.escape(named)} beside the raw objects"):
-        platform.landed()
+    names = ["raw//", "raw/date=2026-02-30/", "raw/other/", "raw/stray.gz"]
+    told: list[SetAside] = []
+    assert len(platform.landed(aside=told.append)) == 1
+    assert [(one.key, one.day) for one in told] == [(name, None) for name in names]
     [report] = compact_days(platform.lake, platform.objects, [DAY], platform.policy, now_ms=AT_MS)
     [finding] = [one for one in report.findings if not one.passed]
-    assert (finding.check, finding.blocking, named in finding.detail) == ("no_objects_outside_days", False, True)
+    assert (finding.check, finding.blocking) == ("no_objects_outside_days", False)
+    assert ", ".join(names) in finding.detail
     assert len(platform.events()) == 1
 
 
@@ -353,6 +372,7 @@ def test_a_range_in_one_run_gives_what_day_by_day_runs_give(platform: Compaction
     assert counts == {day: ledger[day]["accepted"] for day in days}
     assert counts["2026-03-04"] == 0
     assert metadata["2026-03-04"]["rejected/rating_out_of_range"].value == ledger["2026-03-04"]["landed"] == 24
+    assert {shown["rejected/wrong_type"].value for shown in metadata.values()} == {0}
     assert {one.check_name for one in result.get_asset_check_evaluations()} == set(CHECKS)
 
 

@@ -22,7 +22,8 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCK = (ROOT / "movierec_platform/deploy/requirements.lock").read_text()
+LOCKS = {file.stem: file.read_text() for file in (ROOT / "movierec_platform/deploy/locks").glob("*.lock")}
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 DOMAIN_MAY_IMPORT = {
     "numpy",
     "scipy",
@@ -32,6 +33,7 @@ DOMAIN_MAY_IMPORT = {
     "pandas",
     "pydantic",
     "pydantic_core",
+    "dateutil",
     "msgspec",
     "movierec_platform",
 }
@@ -51,6 +53,8 @@ def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.tools
+@pytest.mark.thorough("tools")
 @pytest.mark.parametrize(
     "tool",
     [
@@ -87,28 +91,49 @@ def entries(lock: str) -> dict[str, list[tuple[Requirement, str]]]:
     return found
 
 
-def test_every_line_of_the_lock_is_a_pin_with_hashes_and_no_address() -> None:
-    for versions in entries(LOCK).values():
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_line_of_a_lock_is_a_pin_with_hashes_and_no_address(name: str) -> None:
+    for versions in entries(LOCKS[name]).values():
         for requirement, hashes in versions:
             assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
             assert re.fullmatch(r"(\s*--hash=sha256:[0-9a-f]{64}( \\)?)+\s*", hashes), requirement
-    assert "://" not in LOCK
-    assert not re.search(r"(^|\s)/", LOCK), "a path of the machine that made it"
+    assert "://" not in LOCKS[name]
+    assert not re.search(r"(^|\s)/", LOCKS[name]), "a path of the machine that made it"
+
+
+def test_each_extra_has_a_lock() -> None:
+    assert LOCKS.keys() == {"installer", "run", *EXTRAS}
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13", "3.14"])
-def test_the_lock_satisfies_what_pyproject_asks_for(python: str) -> None:
-    extras = PYPROJECT["project"]["optional-dependencies"]
-    wanted = [*PYPROJECT["project"]["dependencies"], *extras["test"], *extras["load"]]
-    locked, here = entries(LOCK), {"python_version": python, "python_full_version": f"{python}.0"}
-    for requirement in map(Requirement, [*wanted, *PYPROJECT["dependency-groups"]["build"]]):
+@pytest.mark.parametrize("name", ["run", *EXTRAS])
+def test_a_lock_satisfies_what_pyproject_asks_for(name: str, python: str) -> None:
+    wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["dependency-groups"]["build"]]
+    if name != "run":
+        wanted = EXTRAS[name]
+    locked, here = entries(LOCKS[name]), {"python_version": python, "python_full_version": f"{python}.9"}
+    for requirement in map(Requirement, wanted):
         if requirement.marker and not requirement.marker.evaluate(here):
             continue
         pins = [pin for pin, _ in locked.get(requirement.name, []) if not pin.marker or pin.marker.evaluate(here)]
         versions = [str(pin.specifier).removeprefix("==") for pin in pins]
-        assert len(versions) == 1, f"{requirement}: make the lock again, its first lines say how"
+        assert len(versions) == 1, f"{requirement}: make the locks again with .ci/lock"
         assert versions[0] in requirement.specifier
-    assert "pyspark" not in locked
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_locks_that_are_installed_together_agree(python: str) -> None:
+    here = {"python_version": python, "python_full_version": f"{python}.9"}
+    together: dict[str, set[str]] = {}
+    for name in LOCKS.keys() - {"bench"}:
+        for package, pins in entries(LOCKS[name]).items():
+            fit = {str(pin.specifier) for pin, _ in pins if not pin.marker or pin.marker.evaluate(here)}
+            together[package] = together.get(package, set()) | fit
+    assert {package: pins for package, pins in together.items() if len(pins) > 1} == {}
+
+
+def test_what_only_tests_need_is_not_installed_to_run() -> None:
+    assert not {"locust", "moto", "mypy", "playwright", "pyspark", "pytest", "sympy"} & entries(LOCKS["run"]).keys()
 
 
 def test_the_locked_build_tools_are_those_that_the_build_asks_for() -> None:

@@ -33,6 +33,8 @@ from movierec_platform.services.verify import verify
 from movierec_tests.integration.conftest import Platform
 from movierec_tests.postgres import PostgresServer
 
+pytestmark = pytest.mark.thorough("whole stacks")
+
 DEADLINE_S = 240.0
 
 

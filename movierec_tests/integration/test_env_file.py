@@ -31,7 +31,23 @@ def test_every_setting_comes_back_from_its_variable() -> None:
     assert again.aws_endpoint_url == given.aws_endpoint_url
 
 
-@pytest.mark.parametrize("text", ["plain", "two words", "o'brien", "$HOME `x`", 'say "so"', "#no", "a=b", "", "ñandú"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain",
+        "two words",
+        "o'brien",
+        "$HOME `x`",
+        'say "so"',
+        "#no",
+        "a=b",
+        "",
+        "ñandú",
+        "o'brien\\",
+        "both \" and '",
+        "\\n'",
+    ],
+)
 def test_a_shell_and_settings_read_the_same(tmp_path: Path, text: str) -> None:
     path = tmp_path / STACK_ENV
     write_env_file(path, {"MOVIEREC_ARCHIVE": text})
@@ -44,7 +60,7 @@ def test_a_shell_and_settings_read_the_same(tmp_path: Path, text: str) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("text", ["two\nlines", "o'brien\\", "${HOME}'", "both \" and '"])
+@pytest.mark.parametrize("text", ["two\nlines", "$o'brien", "${HOME}'", "`\\"])
 def test_what_they_would_read_differently_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="NEO4J_PASSWORD"):
         write_env_file(tmp_path / "env", {"NEO4J_PASSWORD": text})

@@ -16,7 +16,7 @@ from movierec_platform.adapters.graph_similarity import Publication
 from movierec_platform.config import Settings
 from movierec_platform.domain.differences import Difference, Edge
 from movierec_platform.domain.registers import PairState
-from movierec_platform.services.histories import Histories
+from movierec_platform.services.histories import READS_OF_ONE, Histories
 
 pytestmark = pytest.mark.both_graphs
 
@@ -288,3 +288,47 @@ def by_hand(settings: Settings, *statements: LiteralString) -> None:
     with neo4j.GraphDatabase.driver(settings.neo4j_uri, auth=auth) as driver:
         for statement in statements:
             driver.execute_query(statement, database_=settings.neo4j_database)
+
+
+class SlowGraph:
+    """A graph whose histories of some users come only when it is told so."""
+
+    def __init__(self, graph: Graph, slow: set[int]) -> None:
+        self.graph = graph
+        self.slow = slow
+        self.asked: list[int] = []
+        self.go_on = threading.Event()
+        self.changes = graph.changes
+
+    def history(self, user_id: int):
+        self.asked.append(user_id)
+        if user_id in self.slow:
+            assert self.go_on.wait(60)
+        return self.graph.history(user_id)
+
+
+def test_one_user_whose_history_is_slow_costs_nobody_else(graph: Graph) -> None:
+    graph.apply_pairs({(user, 1): rated(4.0) for user in range(1, 40)})
+    slow = SlowGraph(graph, {1})
+    histories = histories_of(slow, timeout_s=5.0, retry_graph_after_s=3600.0)
+    with ThreadPoolExecutor(40) as callers:
+        of_one = [callers.submit(histories.of, 1) for _ in range(40)]
+        assert all(one.result().degraded for one in of_one)
+    assert all(histories.of(1).degraded for _ in range(10))
+    assert slow.asked.count(1) <= READS_OF_ONE
+    for user in range(2, 40):
+        assert seen(histories, user) == {1: 4.0}
+    histories.hear()
+    slow.go_on.set()
+    histories.close()
+    histories._readers.shutdown()  # the graph is closed next
+
+
+def test_several_users_whose_histories_are_slow_are_a_slow_graph(graph: Graph) -> None:
+    slow = SlowGraph(graph, set(range(1, 10)))
+    histories = histories_of(slow, timeout_s=0.2, retry_graph_after_s=3600.0)
+    assert all(histories.of(user).degraded for user in range(1, 10))
+    assert slow.asked == [1, 2, 3]
+    slow.go_on.set()
+    histories.close()
+    histories._readers.shutdown()  # the graph is closed next

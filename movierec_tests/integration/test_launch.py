@@ -153,3 +153,5 @@ def test_a_path_without_a_file_is_refused_at_once() -> None:
     outcome = CliRunner().invoke(app, ["load", "absent.zip"], env={"DAGSTER_URL": "http://127.0.0.1:9"})
     assert isinstance(outcome.exception, UsageError)
     assert "there is no file absent.zip" in str(outcome.exception)
+    outcome = CliRunner().invoke(app, ["load", str(Path(__file__).parent)], env={"DAGSTER_URL": "http://127.0.0.1:9"})
+    assert "is a folder, and a zip is what is read" in str(outcome.exception)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,26 @@ def test_a_successor_gets_the_lease_when_it_is_given_back(lease_on: NewLease) ->
         order.append("a")
     waiting.join()
     assert order == ["a", "b"]
+
+
+def test_the_holder_sees_whether_another_waits(lease_on: NewLease) -> None:
+    held = lease_on(0)
+    given_up = threading.Event()
+
+    def wait_in_vain() -> None:
+        with suppress(LeaseHeld), lease_on(0).held("b", 2):
+            pass
+        given_up.set()
+
+    with held.held("a", 1):
+        assert not held.is_wanted()
+        waiting = threading.Thread(target=wait_in_vain)
+        waiting.start()
+        while not held.is_wanted():
+            assert not given_up.is_set()
+        waiting.join()
+        while held.is_wanted():  # Postgres notices the end of a connection a moment later
+            pass
 
 
 def test_of_many_that_ask_at_once_for_the_first_time_one_holds_it(lease_on: NewLease) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ import pytest
 from neo4j.exceptions import ClientError
 
 from movierec_platform.adapters.aws import s3_client, sqs_client
+from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import open_queue
 from movierec_platform.config import Settings, load_settings
@@ -26,10 +28,12 @@ from movierec_platform.errors import Conflict, ServerFailed, UsageError
 from movierec_platform.infrastructure.provision import LIFECYCLE, MAX_RECEIVES, provision
 from movierec_platform.local.aws import AwsServer
 from movierec_platform.local.graph import DATABASE, USER, GraphServer
+from movierec_platform.local.identity import EMULATOR_PROBE, stack_at
 from movierec_platform.local.ports import Ports
 from movierec_platform.local.record import HomeLock, StackRecord
 from movierec_platform.local.server import Command, Server
 from movierec_platform.local.stack import Stack
+from movierec_tests.hostile import ODD_NAME
 
 
 class Script(Server):
@@ -42,8 +46,11 @@ class Script(Server):
     code = ""
 
     def command(self) -> Command:
-        environment = {**os.environ, "READY": str(self.ready), "PORT": str(self.port)}
+        environment = {**os.environ, "READY": str(self.ready)}
         return Command([sys.executable, "-c", self.code], environment)
+
+    def reserve_port(self) -> None:
+        return  # it listens nowhere
 
     def is_ready(self) -> bool:
         return self.ready.exists()
@@ -75,7 +82,7 @@ def stubborn(tmp_path: Path) -> Iterator[Script]:
 
 
 def test_objects_and_queues_survive_a_stop_and_another_port(tmp_path: Path, settings: Settings) -> None:
-    first = AwsServer(tmp_path, 0)
+    first = AwsServer(tmp_path / ODD_NAME, 0)
     first.start()
     try:
         own = settings.model_copy(update={"aws_endpoint_url": first.url})
@@ -84,7 +91,8 @@ def test_objects_and_queues_survive_a_stop_and_another_port(tmp_path: Path, sett
         open_queue(own, "raw").send(["kept"])
     finally:
         assert first.stop()
-    second = AwsServer(tmp_path, 0)
+    assert [path.name for path in tmp_path.iterdir()] == [ODD_NAME]
+    second = AwsServer(tmp_path / ODD_NAME, 0)
     second.start()
     try:
         assert second.port != first.port
@@ -116,18 +124,19 @@ def test_objects_survive_a_kill(tmp_path: Path, settings: Settings) -> None:
 
 
 def test_the_graph_keeps_what_it_acknowledged_and_only_its_owner_gets_in(tmp_path: Path) -> None:
-    first = GraphServer(tmp_path, 0)
+    home = tmp_path / ODD_NAME
+    first = GraphServer(home, 0)
     first.start()
     try:
         with neo4j.GraphDatabase.driver(first.uri, auth=(USER, first.password)) as driver:
             driver.execute_query("CREATE (:Usuario {id: 7})", database_=DATABASE)
-        for private in ("root.pw", "java.args"):
-            assert stat.S_IMODE((tmp_path / "graph" / private).stat().st_mode) == 0o600
+        assert stat.S_IMODE((home / "graph" / "root.pw").stat().st_mode) == 0o600
         assert not any(first.password in argument for argument in psutil.Process(first.process.pid).cmdline())
         assert first.password not in first.log.read_text()
         first.process.kill()
         first.process.wait()
-        again = GraphServer(tmp_path, 0)
+        assert [path.name for path in tmp_path.iterdir()] == [ODD_NAME]
+        again = GraphServer(home, 0)
         again.start()
         try:
             with neo4j.GraphDatabase.driver(again.uri, auth=(USER, again.password)) as driver:
@@ -179,11 +188,7 @@ def test_a_port_lost_between_look_and_bind_is_replaced(tmp_path: Path, aws_serve
             self.looks += 1
             return aws_server.port if self.looks == 1 else super().take(wanted, host)
 
-    class OwnPort(AwsServer):
-        def is_ready(self) -> bool:  # on the lost port the other server would answer
-            return self.port != aws_server.port and super().is_ready()
-
-    server = OwnPort(tmp_path, 0, LateLook())
+    server = AwsServer(tmp_path, 0, LateLook())  # on the lost port the other one answers as it would
     server.start()
     try:
         assert server.port != aws_server.port
@@ -265,6 +270,22 @@ def test_one_stack_a_home(tmp_path: Path) -> None:
     HomeLock(tmp_path).release()
 
 
+def test_two_stacks_that_start_together_have_servers_of_their_own(tmp_path: Path) -> None:
+    with Ports() as ports:
+        wanted = {f"{name}_port": ports.take(0) for name in ("aws", "bolt", "api", "metrics", "dagster")}
+    stacks = [Stack(load_settings({"home": tmp_path / name, **wanted})) for name in ("one", "other")]
+    with ThreadPoolExecutor() as pool, stacks[0], stacks[1]:
+        began = [pool.submit(stack.start, only_stores=True) for stack in stacks]
+        started = [one.result() for one in began]
+        told = [stack_at(settings.aws_endpoint_url or "", EMULATOR_PROBE) for settings in started]
+        assert told == [settings.stack_id for settings in started]
+        addresses = [{where for _, where, _ in stack.addresses()} for stack in stacks]
+        assert not addresses[0] & addresses[1]
+        for settings in started:
+            with Graph.open(settings) as graph:
+                graph.ping()
+
+
 def test_a_graph_older_than_the_one_that_the_home_ran_last_is_refused_and_nothing_forgotten(tmp_path: Path) -> None:
     record = {"clean": False, "pid": 1, "servers": [], "graph": "embedded"}
     (tmp_path / "stack.json").write_text(json.dumps(record))
@@ -330,3 +351,13 @@ def test_a_message_received_as_often_as_sqs_allows_moves_to_the_dead_letter_queu
     while not (found := dlq.receive(wait_s=1)) and time.monotonic() < deadline:
         pass
     assert [message.body for message in found] == ["poison"]
+
+
+@pytest.mark.parametrize("name", ["what?", "100%41"])
+def test_a_home_whose_path_dagster_would_misread_is_refused_before_anything_is_written(
+    name: str, tmp_path: Path
+) -> None:
+    stack = Stack(load_settings({"home": tmp_path / name}))
+    with pytest.raises(UsageError, match=r"Dagster cannot keep its databases under .*without \? and %"):
+        stack.start()
+    assert list(tmp_path.iterdir()) == []

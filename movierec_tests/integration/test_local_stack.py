@@ -23,10 +23,12 @@ import pytest
 import requests
 
 from movierec_platform.adapters.dagster import graphql
+from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.objects import open_objects
 from movierec_platform.config import STACK_ENV, Settings, inherited_environment, load_settings
-from movierec_platform.errors import UsageError
+from movierec_platform.errors import OtherStack, UsageError
 from movierec_platform.local.dagster import PACKAGED_WORKSPACE, REPOSITORY_WORKSPACE
+from movierec_platform.local.identity import Part, require_ours, stack_at
 from movierec_platform.local.processes import family
 from movierec_platform.local.stack import STACK_VARIABLES, Stack
 from movierec_tests.postgres import PostgresServer
@@ -134,6 +136,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     up = Up(tmp_path_factory.mktemp("up"))
     yield up
     stop(up)
+
+
+def test_gate_and_ingest_are_at_work_before_the_first_event(up: Up) -> None:
+    assert [line for line in up.said if line.startswith("drains at work after ")]
+    for queue in ("raw", "clean"):
+        assert open_lease(up.settings, queue, 0).view().holder
+    assert runs(up.settings) == {"quality_gate": "STARTED", "graph_ingest": "STARTED"}
 
 
 def test_every_server_runs_and_none_is_heard_from_outside(up: Up) -> None:
@@ -278,6 +287,18 @@ def test_no_secret_is_on_a_command_line_or_in_a_log(up: Up) -> None:
     assert not [secret for secret in secrets for text in seen if secret in text]
 
 
+def test_no_part_of_another_stack_is_taken_for_one_of_ours(up: Up, tmp_path: Path) -> None:
+    parts: tuple[Part, ...] = ("api", "dagster", "lake")
+    require_ours(up.settings, parts)
+    other = up.settings.model_copy(update={"stack_id": "another", "home": tmp_path})
+    for part in parts:
+        with pytest.raises(OtherStack, match="is not that of the stack in"):
+            require_ours(other, [part])
+    replaced = other.model_copy(update={"home": up.home, "api_url": f"{other.api_url}/"})
+    require_ours(replaced, ["api"])
+    assert stack_at(up.settings.metrics_url) == up.settings.stack_id
+
+
 def test_dagster_has_both_code_locations_and_a_daemon(up: Up) -> None:
     url = up.settings.dagster_url
     entries = graphql(url, "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }")
@@ -302,7 +323,7 @@ def test_stopping_cancels_runs_and_leaves_no_process(up: Up) -> None:
     settings, children = up.settings, up.children()
     event = {"user_id": 1, "movie_id": 1, "rating": 4.0}
     assert requests.post(f"{settings.api_url}/ingest", json=event, timeout=10).status_code == 202
-    until(lambda: runs(settings).get("quality_gate") == "STARTED")
+    until(lambda: set(runs(settings).values()) == {"STARTED"})  # also of what other tests posted
     children += up.children()
 
     up.process.terminate()
@@ -316,6 +337,7 @@ def test_stopping_cancels_runs_and_leaves_no_process(up: Up) -> None:
     assert set(listed.stdout.split()) == {"CANCELED"}
 
 
+@pytest.mark.thorough("whole stacks")
 def test_killed_in_every_way_it_comes_back_with_all_it_had(tmp_path: Path) -> None:
     ups = [Up(tmp_path)]
     try:
@@ -403,6 +425,7 @@ def test_urls_alone_put_it_on_postgres(tmp_path: Path, postgres_server: Postgres
     assert postgres_server.execute("SELECT DISTINCT status FROM runs", database) == [("CANCELED",)]
 
 
+@pytest.mark.thorough("whole stacks")
 def test_a_server_that_cannot_start_takes_the_others_with_it(tmp_path: Path) -> None:
     (tmp_path / "graph").mkdir()
     (tmp_path / "graph" / "databases").write_text("not a folder")

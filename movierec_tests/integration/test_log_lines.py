@@ -99,3 +99,46 @@ def test_a_batch_is_followed_from_its_requests_to_graph_and_quarantine(platform,
     assert 0 <= judged["since_received_ms"] <= written["since_received_ms"]
     quarantined = [one["reason_codes"] for one in told if one["message"] == "quarantined"]
     assert sorted(quarantined) == [["rating_out_of_range"], ["unknown_movie"]]
+
+
+UNSAYABLE = """
+import logging, sys
+from movierec_platform.adapters.log_lines import log_lines
+from movierec_platform.config import load_settings
+flush = log_lines(load_settings())
+log = logging.getLogger("movierec_platform.test")
+class Unprintable:
+    def __str__(self): raise ValueError
+    __repr__ = __str__
+circle = []
+circle.append(circle)
+log.warning("half a character: %s", chr(0xd800))
+log.warning({"message": "too large", "n": 2**70})
+log.warning({"message": "not a text", 5: 5})
+log.warning({"message": "a circle", "it": circle})
+log.warning({"message": "no text", "it": Unprintable()})
+log.warning("too few: %s %s", 1)
+log.warning("it: %s", Unprintable())
+log.warning("the last")
+flush()
+sys.stderr.close()
+log.warning("nobody hears this")
+sys.stderr = None
+log.warning("nor this")
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "pretty"])
+def test_what_cannot_be_said_fails_nobody(tmp_path, form):
+    path = tmp_path / "log"
+    with path.open("wb") as log:
+        environment = {**os.environ, "MOVIEREC_LOG_FORMAT": form, "COLUMNS": "200", "TERM": "dumb"}
+        command = [sys.executable, "-c", UNSAYABLE]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, env=environment, check=False)
+    text = path.read_text()
+    assert (done.returncode, done.stdout) == (0, b"went on\n"), text
+    for said in ("too large", "not a text", "a circle", "no text", "too few", "the last"):
+        assert said in text
+    if form == "json":
+        assert len([json.loads(line) for line in text.splitlines()]) == 8

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from movierec_platform.adapters.graph import Graph
+from movierec_platform.adapters.objects import open_objects
 from movierec_platform.adapters.queues import Message, Queue, Queues
 from movierec_platform.adapters.state import State
 from movierec_platform.config import Settings
 from movierec_platform.domain.drains import MOST_DEFECTS, SUSPECT_RECEIVES, DrainPolicy
-from movierec_platform.errors import GraphUnavailable, StateUnavailable
+from movierec_platform.errors import GraphUnavailable, LandingBusy, StateUnavailable
 from movierec_platform.local.graph import GraphServer
-from movierec_platform.services.land import Lander
+from movierec_platform.services.land import MOST_WAIT_S, Lander
 from movierec_tests.integration.conftest import GOOD, Platform
 from movierec_tests.servers import empty_settings, with_graph
 
@@ -146,3 +147,14 @@ def test_outages_are_taken_back_and_old_counts_forgotten(platform: Platform) -> 
     assert (defects.begin("q", "m", 7), defects.begin("another", "m", 8)) == (1, 2)
     defects.forget("q", "m")
     assert defects.begin("q", "m", 7) == 1
+
+
+def test_a_request_that_has_waited_for_too_long_is_given_up_and_nothing_of_it_is_landed(platform: Platform) -> None:
+    now_s = time.monotonic()
+    clock = iter([now_s, now_s + MOST_WAIT_S + 1, now_s, now_s + MOST_WAIT_S - 1])
+    lander = Lander(platform.settings, monotonic_s=lambda: next(clock))
+    with pytest.raises(LandingBusy):
+        lander.land([GOOD])
+    assert not list(open_objects(platform.settings).keys("raw/"))
+    assert lander.land([GOOD]).batch_id
+    lander.close()

@@ -310,8 +310,8 @@ def test_a_redrive_goes_in_chunks_and_passes_over_what_cannot_travel(redrive: Re
     ]
     state.quarantine.hold(refusals, "drain", NOW)
     outcome = redrive.redrive(ALL, "me")
-    assert (outcome.done, outcome.skipped) == ({"wrong_type": 1_001}, {"cannot_travel": 3})
-    assert [len(events) for _, events in landed(redrive)] == [997, 4]
+    assert (outcome.done, outcome.skipped) == ({"wrong_type": 1_002}, {"cannot_travel": 2})
+    assert [len(events) for _, events in landed(redrive)] == [998, 4]
     assert standings(state)["0001"] == ("held", 0, "wrong_type")
 
 
@@ -507,7 +507,10 @@ def test_the_command_line_shows_what_is_there_and_what_was_done(own: Settings, s
     state.quarantine.hold([refusal(1), refusal(2, "not_json"), refusal(3)], "drain", NOW)
     listed = movierec(own, "list").stdout
     assert "held: 3 (missing_field 2, not_json 1)" in listed
-    assert "0002 │ held   │ 0        │ not_json      │ 2    │" in listed
+    assert "0002  held    0         not_json       2     " in listed
+    some = movierec(own, "list", "--limit", "2")
+    assert "the latest 2 of 3 are shown: --limit 3 shows more" in some.stderr
+    assert "are shown" not in movierec(own, "list", "--limit", "3").stderr
     assert movierec(own, "discard", "--user", "2").stdout == "discarded: 1 (not_json 1)\n"
     twice = movierec(own, "discard", "0002", "0003").stdout
     assert twice == "discarded: 1 (missing_field 1)\nleft alone: 1 discarded already\n"

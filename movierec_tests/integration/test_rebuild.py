@@ -29,7 +29,7 @@ from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.leases import open_lease
 from movierec_platform.adapters.objects import ObjectStore, open_objects
 from movierec_platform.cli.main import app
-from movierec_platform.config import STACK_ENV, Settings, inherited_environment, variables_of, write_env_file
+from movierec_platform.config import Settings, inherited_environment, variables_of
 from movierec_platform.domain.edges import edge_states
 from movierec_platform.domain.gate import judge
 from movierec_platform.domain.registers import PairState, fold
@@ -299,8 +299,9 @@ def test_the_command_writes_files_that_hold_the_graph_or_makes_it(world: World, 
     stored = dict(edge_states(world.graph.pairs()))
     before = world.dump()
     home = world.settings.home
-    write_env_file(home / STACK_ENV, variables_of(world.settings))
-    command = CliRunner().invoke(app, ["rebuild", "graph", "--home", str(home), "--files", str(tmp_path / "files")])
+    variables = variables_of(world.settings)
+    words = ["rebuild", "graph", "--home", str(home)]
+    command = CliRunner().invoke(app, [*words, "--files", str(tmp_path / "files")], env=variables)
     assert command.exit_code == 0, command.output
 
     def rows(name: str) -> list[dict[str, str]]:
@@ -334,7 +335,7 @@ def test_the_command_writes_files_that_hold_the_graph_or_makes_it(world: World, 
     assert {path.name: path.read_bytes() for path in (tmp_path / "files").iterdir()} == first
 
     world.empty()
-    done = CliRunner().invoke(app, ["rebuild", "graph", "--json", "--home", str(home)])
+    done = CliRunner().invoke(app, [*words, "--json"], env=variables)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["movies"] == 60
     assert world.dump() == before

@@ -45,6 +45,7 @@ from movierec_platform.services.versions import (
     held_versions,
     learned_of,
     publications,
+    record_published,
     standings,
 )
 
@@ -261,7 +262,7 @@ def test_the_commands(world: World) -> None:
 
     status, said = world.movierec("list")
     newest, older = (line.split() for line in said.splitlines() if "cosine" in line)
-    assert (newest[1], newest[-2], older[1], older[-4], older[-2]) == (worse, "published", good, "passed", "previous")
+    assert (newest[0], newest[-1], older[0], older[-2], older[-1]) == (worse, "published", good, "passed", "previous")
     told = json.loads(world.movierec("list", "--json")[1])
     assert [(one["version"], one["pointer"], one["evaluated"]["passed"]) for one in told] == [
         (worse, "published", False),
@@ -490,3 +491,17 @@ def test_a_degraded_similarity_is_blocked_in_dagster_and_the_old_one_keeps_servi
     assert (better.pointer, worse.pointer, worse.held) == ("published", None, True)
     assert worse.evaluated is not None
     assert (worse.evaluated.passed, worse.evaluated.reason) == (False, check.description)
+    plotted = {name: shown.value for name, shown in labels.items() if name.startswith(("ndcg/", "coverage/"))}
+    assert plotted == {
+        f"{metric}/{model}": figures[metric]["value"]
+        for model, figures in worse.evaluated.models.items()
+        for metric in ("ndcg", "coverage")
+    }
+    assert len(plotted) >= 8
+
+
+def test_publications_are_in_their_order_whatever_the_clock_said(world) -> None:
+    told: list[Publication] = []
+    for version, at_ms in (("a", 300), ("b", 100), ("c", 200)):
+        told = record_published(world.lake, told, Publication(version, None, at_ms))
+    assert [one.version for one in publications(world.lake)] == ["a", "b", "c"]

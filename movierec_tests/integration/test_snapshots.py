@@ -1,7 +1,10 @@
 """Snapshots in files: whole or not there, shared, replaced and removed; and what they rank is what the graph would."""
 
+import gc
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from movierec_platform.adapters import snapshot as snapshots
+from movierec_platform.adapters import snapshot_files
 from movierec_platform.adapters.graph import Graph
 from movierec_platform.adapters.lake import Lake
 from movierec_platform.adapters.snapshot import SnapshotHolder, open_snapshot
@@ -124,8 +128,52 @@ def test_a_damaged_snapshot_is_made_anew_and_old_ones_are_removed(lake: Lake, fo
         path.mkdir(exist_ok=True)
         os.utime(path, (1, 1))
     newer = open_snapshot(lake, VERSION, folder)
-    assert [path.name for path in folder.iterdir()] == [newer.name]
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == [newer.name]
     assert mapped.movies.titles[0] == "Película 1"  # removed, and still mapped
+
+
+def test_who_finds_it_damaged_while_another_makes_it_waits_and_reads_that(
+    lake: Lake, folder: Path, monkeypatch
+) -> None:
+    name = open_snapshot(lake, None, folder).name
+    (folder / name / "edges.scores.npy").write_bytes(b"")
+    made: list[str] = []
+    waits = threading.Event()
+    from_lake, turn = snapshots._from_lake, snapshots.writing_snapshots
+    monkeypatch.setattr(snapshots, "_from_lake", lambda *given: made.append(given[2]) or from_lake(*given))
+    monkeypatch.setattr(snapshots, "writing_snapshots", lambda where: waits.set() or turn(where))
+    with ThreadPoolExecutor(1) as pool:
+        with turn(folder):
+            second = pool.submit(open_snapshot, lake, None, folder)
+            assert waits.wait(60)
+            snapshots._written(lake, None, folder, name)
+        assert second.result().movies.titles[0] == "Película 1"
+    assert made == [name]
+
+
+def test_a_folder_that_is_removed_while_it_is_looked_at_is_none(lake: Lake, folder: Path, monkeypatch) -> None:
+    name = open_snapshot(lake, None, folder).name
+    monkeypatch.setattr(snapshot_files, "_folders", lambda _: [folder / name, folder / "gone"])
+    assert newest_snapshot(folder).name == name
+
+
+def test_answers_hold_no_snapshot_that_was_replaced(lake: Lake, clean_graph: Graph, folder: Path) -> None:
+    holder = SnapshotHolder(clean_graph, lake, folder, 3600.0)
+    histories = Histories(clean_graph, poll_s=3600.0, most_pairs=1000, oldest_s=60.0)
+    recommender = Recommender(holder, histories)
+    counted = []
+    for number in range(20):
+        rows = [(movie, number, 4.0, 4.0, number, 1.0) for movie in range(1, MOVIES + 1)]
+        lake.write("popularity", pa.table([list(column) for column in zip(*rows, strict=True)], schema=POPULARITY))
+        holder._look_at_s = 0.0
+        holder.refresh()
+        assert recommender.recommend(number + 1, Wanted(5)).items
+        gc.collect()
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        counted.append((len(os.listdir("/proc/self/fd")), sum(str(folder) in line for line in maps)))
+    histories.close()
+    assert max(mapped for _, mapped in counted[1:]) <= counted[1][1]
+    assert max(files for files, _ in counted[1:]) < counted[1][0] + 20, "each snapshot has more than 20 files"
 
 
 def test_without_the_lake_the_newest_snapshot_is_served_until_it_answers(lake, clean_graph, folder) -> None:

@@ -15,6 +15,7 @@ from movierec_platform.domain.tables import INTERACTIONS
 from movierec_tests.servers import empty_settings
 
 pytestmark = [
+    pytest.mark.thorough("Spark"),
     pytest.mark.skipif(
         importlib.util.find_spec("pyspark") is None, reason="PySpark is not installed: pip install '.[spark]'"
     ),

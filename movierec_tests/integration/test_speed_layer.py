@@ -1,6 +1,7 @@
 """From POST to graph, quarantine and parity, step by step over real queues, objects and graph."""
 
 import json
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -78,6 +79,37 @@ def test_a_quarantined_event_is_kept_as_posted_with_the_line_it_was_landed_on(pl
             row.line
             == {"rating_out_of_range": 2, "wrong_type": 3, "unknown_movie": 4, "not_an_object": 5}[row.reason_code]
         )
+
+
+def test_what_sns_and_eventbridge_carry_is_landed_without_their_envelopes(platform: Platform) -> None:
+    def sns(message: str) -> dict[str, Any]:
+        fields = {
+            "MessageId": "m",
+            "TopicArn": "arn:aws:sns:eu-west-1:1:rated",
+            "Timestamp": "2026-05-01T12:00:00.000Z",
+        }
+        return {"Type": "Notification", **fields, "Message": message, "MessageAttributes": {}}
+
+    def bus(detail: Any) -> dict[str, Any]:
+        fields = {"version": "0", "id": "i", "account": "1", "time": "2026-05-01T12:00:00Z", "region": "eu-west-1"}
+        return {**fields, "detail-type": "Rated", "source": "shop.app", "resources": [], "detail": detail}
+
+    rated = [{**GOOD, "event_id": f"e{user}", "user_id": user} for user in range(1, 5)]
+    refused = sns("no JSON")
+    opened = [sns(json.dumps(rated[0])), bus(rated[1]), sns(json.dumps(bus(rated[2]))), sns(json.dumps(rated[3:]))]
+    platform.queues.raw.send([json.dumps(one) for one in [*opened, refused]])
+    platform.run_through()
+    pairs = platform.pairs()
+    assert {user for user, _ in pairs} == {1, 2, 3, 4}
+    [row] = platform.rows()
+    assert json.loads(row.body) == refused
+    assert "this is an SNS notification" in row.detail
+    objects = open_objects(platform.settings)
+    landed = [event for key in objects.keys("raw/") for event, _ in raw_events(objects.get(key))]
+    assert sorted(map(json.dumps, landed)) == sorted(map(json.dumps, [*rated, refused]))
+    replay(platform.settings, since_ms=0)
+    platform.run_through()
+    assert platform.pairs() == pairs
 
 
 def test_replaying_everything_changes_nothing(platform: Platform) -> None:
@@ -225,6 +257,21 @@ def test_a_drain_works_until_it_idles_and_deletes_what_is_done(platform: Platfor
     assert (report.events, report.messages, report.left_because) == (25, 25, "idle")
     assert platform.queues.raw.depth().total == 0
     assert FileLease(platform.settings.home / "leases", "raw", 0).view().released_by == "run"
+
+
+def test_a_resident_drain_stays_without_work_until_another_waits_for_its_place(platform: Platform) -> None:
+    resident = DrainPolicy(linger_s=math.inf, max_runtime_s=600, overlap_s=5, grace_s=5)
+    lease, raw = FileLease(platform.settings.home / "leases", "raw", 0), platform.queues.raw
+    with ThreadPoolExecutor(1) as pool:
+        draining = pool.submit(platform.drain, "raw", resident)
+        while lease.view().holder is None:
+            assert not draining.done()
+        raw.send([json.dumps(GOOD)])
+        while raw.depth().total:
+            assert not draining.done()
+        with lease.held("rebuild", 60):
+            report = draining.result()
+    assert (report.events, report.left_because) == (1, "idle")
 
 
 def test_a_drain_hands_over_at_its_end_however_much_there_is(platform: Platform) -> None:

@@ -7,14 +7,16 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from movierec_platform.adapters.dumps import dump, load
 from movierec_platform.adapters.keys import KeysTable
 from movierec_platform.adapters.state import State, Tally
 from movierec_platform.adapters.state_engine import open_engine
-from movierec_platform.config import Settings, load_settings
+from movierec_platform.config import Settings, load_settings, sqlite_url
 from movierec_platform.errors import StateUnavailable
 from movierec_platform.services.circuit import Circuit, spared
 from movierec_platform.services.note import note, noted_run
 from movierec_tests.black_hole import black_hole
+from movierec_tests.hostile import ODD_NAME
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -28,6 +30,16 @@ def test_many_may_open_an_empty_database_at_once(own: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
         for state in pool.map(lambda _: State.open(own), range(16)):
             state.close()
+
+
+def test_the_database_is_under_the_home_whatever_its_name(tmp_path: Path) -> None:
+    home = tmp_path / ODD_NAME
+    settings = load_settings({"home": home})
+    State.open(settings).close()
+    dump(settings.state_database_url, tmp_path / f"{ODD_NAME}.dump")
+    load(sqlite_url(home / "again.db"), tmp_path / f"{ODD_NAME}.dump")
+    assert {path.name for path in tmp_path.iterdir()} == {ODD_NAME, f"{ODD_NAME}.dump"}
+    assert {path.name.partition(".")[0] for path in home.iterdir()} == {"state", "again"}
 
 
 def test_counters_add_up_between_connections(own: Settings) -> None:

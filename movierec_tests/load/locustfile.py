@@ -20,11 +20,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-import requests
 from flask import abort, request
 from locust import FastHttpUser, between, events, tag, task
 from locust.env import Environment
 
+from movierec_platform.adapters.http import http_session
 from movierec_platform.config import load_settings
 from movierec_platform.domain.browsers import OWN_NAMES, listed, refusal
 from movierec_platform.domain.search import words_of
@@ -76,7 +76,8 @@ def refuse_other_sites(environment: Environment, **_: Any) -> None:
 def learn_the_catalogue(environment: Environment, **_: Any) -> None:
     """Every client knows the most popular films before it begins; `score` is how many have seen each."""
     address, page = f"{environment.host}/v1/movies/popular", {"n": CATALOGUE}
-    answer = requests.get(address, params=page, headers=_Client.default_headers, timeout=TIMEOUT_S)
+    with http_session(_Client.default_headers) as session:
+        answer = session.get(address, params=page, timeout=TIMEOUT_S)
     answer.raise_for_status()
     _Client.films = answer.json()["items"]
 

@@ -1,5 +1,6 @@
 """When a drain run is launched, replaced, or left alone; and that no clock decides it but the ticks' own."""
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -76,6 +77,29 @@ def test_one_slot(
 ) -> None:
     memory = Memory({run.run_id: seen for run, seen in runs.items()}, {"0": SeenWork(lease.last_work_s, idle_s)})
     decided = plan(waiting, {0: list(runs)}, {0: lease}, 1, memory, POLICY)
+    assert (decided.launch, decided.dead) == (launch, dead), case
+
+
+RESIDENT = DrainPolicy(linger_s=math.inf, max_runtime_s=600, overlap_s=30, grace_s=20)
+
+
+@pytest.mark.parametrize(
+    ("case", "runs", "lease", "launch", "dead"),
+    [
+        ("nobody drains", {}, FREE, (0,), ()),
+        ("a run has never had work", {A: holds(300)}, LeaseView("a", WORK_S), (), ()),
+        ("it hands over soon", {A: holds(570)}, HELD, (0,), ()),
+        ("its successor waits already", {A: holds(590), B: waits(19)}, HELD, (), ()),
+        ("the successor begins, the run before is ending", {B: holds(1), A: absent(1)}, LeaseView("b", WORK_S), (), ()),
+        ("a killed run is replaced", {A: absent(20)}, FREE, (0,), ("a",)),
+        ("another work has its place", {}, LeaseView("rebuild", WORK_S), (), ()),
+    ],
+)
+def test_one_slot_with_resident_runs_and_no_messages(
+    case: str, runs: dict[ActiveRun, SeenRun], lease: LeaseView, launch: tuple, dead: tuple
+) -> None:
+    memory = Memory({run.run_id: seen for run, seen in runs.items()}, {"0": SeenWork(lease.last_work_s, 9_000)})
+    decided = plan(0, {0: list(runs)}, {0: lease}, 1, memory, RESIDENT)
     assert (decided.launch, decided.dead) == (launch, dead), case
 
 

@@ -16,6 +16,7 @@ from movierec_platform.domain.event_checks import (
 )
 from movierec_platform.domain.events import RANK_AHEAD_MS
 from movierec_platform.domain.findings import Finding
+from movierec_platform.domain.set_aside import SetAside
 from movierec_platform.domain.tables import EVENTS
 
 POLICY = EventPolicy(volume_factor=4, volume_days=3, ahead_share=0.5, ahead_events=2)
@@ -42,6 +43,7 @@ def failed(rows: list[dict[str, Any]], batch_rows: int = 100, **given: Any) -> l
         earlier=given.pop("earlier", []),
         is_over=given.pop("is_over", True),
         strangers=given.pop("strangers", []),
+        set_aside=given.pop("set_aside", []),
         policy=POLICY,
     )
     assert {one.check: one.blocking for one in findings} == CHECKS
@@ -107,6 +109,7 @@ def test_a_day_is_compared_with_the_median_of_those_before(
 
 def test_a_name_among_the_raw_objects_that_is_no_day_is_found() -> None:
     assert failed(GOOD, strangers=["raw/stray.gz"]) == ["no_objects_outside_days"]
+    assert failed(GOOD, set_aside=[SetAside("raw/date=2026-03-01/x", "not gzip")]) == ["no_objects_set_aside"]
 
 
 def test_the_findings_of_days_name_the_days_at_fault() -> None:

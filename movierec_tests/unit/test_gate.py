@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movierec_platform.domain.events import EARLIEST_MS, RANK_AHEAD_MS, Event
-from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected, judge, parse_json
+from movierec_platform.domain.gate import AHEAD_MS, REASON_CODES, Rejected, judge, judge_all, parse_json
 from movierec_platform.domain.registers import fold
 
 NOW = 1_790_000_000_000
@@ -69,6 +69,23 @@ def test_a_defect_is_rejected_with_its_reason_and_field(fields: dict[str, Any], 
     assert isinstance(verdict, Rejected)
     assert (verdict.reason_code, verdict.field) == (reason, field)
     assert field in verdict.detail or "time" in verdict.detail or "rating" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("envelope", "said"),
+    [
+        ({"Records": [{"eventSource": "aws:s3", "s3": {}}]}, "an S3 event notification"),
+        ({"Service": "Amazon S3", "Event": "s3:TestEvent"}, "an S3 event notification"),
+        ({"specversion": "1.0", "type": "rated", "source": "/app", "id": "1", "data": GOOD}, "a CloudEvents envelope"),
+        ({"Type": "Notification", "TopicArn": "arn:aws:sns:x", "Message": "hello"}, "an SNS notification"),
+        ({"version": "0", "detail-type": "Object Created", "source": "aws.s3", "detail": {}}, "an EventBridge event"),
+    ],
+)
+def test_an_envelope_around_an_event_is_named(envelope: dict[str, Any], said: str) -> None:
+    [verdict] = judge_all([envelope], NOW)
+    assert isinstance(verdict, Rejected)
+    assert (verdict.reason_code, verdict.field) == ("missing_field", "user_id")
+    assert verdict.detail.startswith(f"user_id is required; this is {said}")
 
 
 @pytest.mark.parametrize("raw", [None, 3, 2.5, True, "text", [], [GOOD]])

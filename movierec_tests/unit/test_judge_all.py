@@ -140,7 +140,7 @@ KINDS: dict[str, tuple[st.SearchStrategy[str], set[str]]] = {
         {"wrong_type"},
     ),
     "rating out of range": (
-        changed("rating", "0", "0.0", "-0.0", "5.5", "-3", "1e308", "1e999", "9" * 400, "5.0000000000000009"),
+        changed("rating", "0", "0.0", "-0.0", "5.5", "-3", "1e308", "9" * 400, "5.0000000000000009"),
         {"rating_out_of_range", "wrong_type"},
     ),
     "rating between half steps": (
@@ -164,7 +164,6 @@ KINDS: dict[str, tuple[st.SearchStrategy[str], set[str]]] = {
             str(2**63),
             "9" * 400,
             "1e300",
-            "1e999",
         ),
         {"timestamp_out_of_range", "wrong_type"},
     ),
@@ -225,7 +224,7 @@ KINDS: dict[str, tuple[st.SearchStrategy[str], set[str]]] = {
 
 NOT_JSON = st.one_of(
     st.integers(1, len(text_of()) - 1).map(lambda end: text_of()[:end]),
-    changed_any(tuple(GOOD), "NaN", "Infinity", "-Infinity", "nan"),
+    changed_any(tuple(GOOD), "NaN", "Infinity", "-Infinity", "nan", "1e999", "-1e400"),
     changed_any(TEXTS, '"\\ud800"', '"\\udc00x"', '"\\x41"', "'s'", '"\n"'),
     changed_any(IDS, "07", "+7", "0x7", "7.", "1_0", ".5"),
     st.just(text_of() + ","),

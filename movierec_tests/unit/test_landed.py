@@ -1,6 +1,7 @@
 """Lines judged as columns get the verdicts of their events judged one by one; a file's rows have one order."""
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from movierec_platform.domain.envelope import raw_object
+from movierec_platform.domain.envelope import NotLanded, landed_event, raw_object
 from movierec_platform.domain.events import Event
 from movierec_platform.domain.gate import Rejected, judge, parse_json
-from movierec_platform.domain.landed import NotLanded, in_order, judge_lines
+from movierec_platform.domain.landed import in_order, judge_lines
 from movierec_platform.domain.tables import EVENTS
 from movierec_tests.unit.test_judge_all import KINDS, NOT_JSON, NOW, text_of
 
@@ -45,7 +46,9 @@ def row_of(event: Event, received_at_ms: int) -> dict[str, Any]:
 @given(st.lists(texts_of_any_kind, max_size=20))
 def test_lines_get_the_verdicts_of_their_events_one_by_one(texts: list[str]) -> None:
     judged = judge_lines(lines_of(texts))
-    verdicts = [judge(parse_json(text), NOW) for text in texts]
+    readable = [value for text in texts if not isinstance(value := parse_json(text), Rejected)]
+    verdicts = [judge(value, NOW) for value in readable]
+    assert len(judged.faults) == len(texts) - len(readable)
     expected = [row_of(verdict, NOW) for verdict in verdicts if isinstance(verdict, Event)]
     assert judged.accepted.schema.equals(EVENTS)
     assert sorted(map(repr, judged.accepted.to_pylist())) == sorted(map(repr, expected))
@@ -58,8 +61,11 @@ def test_lines_get_the_verdicts_of_their_events_one_by_one(texts: list[str]) -> 
 def test_each_kind_of_event_gets_its_verdict(kind: str, data: st.DataObject) -> None:
     text = data.draw(KINDS[kind][0])
     judged = judge_lines(lines_of([text]))
-    verdict = judge(parse_json(text), NOW)
-    if isinstance(verdict, Rejected):
+    value = parse_json(text)
+    verdict = judge(value, NOW)
+    if isinstance(value, Rejected):
+        assert (judged.accepted.num_rows, judged.rejected, judged.faults.keys()) == (0, {}, {0})
+    elif isinstance(verdict, Rejected):
         assert (judged.accepted.num_rows, judged.rejected) == (0, {verdict.reason_code: 1})
     else:
         assert (judged.accepted.to_pylist(), judged.rejected) == ([row_of(verdict, NOW)], {})
@@ -67,9 +73,9 @@ def test_each_kind_of_event_gets_its_verdict(kind: str, data: st.DataObject) -> 
 
 @given(st.lists(KINDS["good"][0], max_size=3), NOT_JSON)
 def test_a_line_that_is_no_json_is_named(texts: list[str], spoilt: str) -> None:
-    with pytest.raises(NotLanded) as raised:
-        judge_lines(lines_of([*texts, spoilt]))
-    assert raised.value.line == len(texts)
+    judged = judge_lines(lines_of([*texts, spoilt]))
+    assert judged.faults.keys() == {len(texts)}
+    assert judged.accepted.num_rows == len(texts)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +97,10 @@ def test_a_line_that_is_no_json_is_named(texts: list[str], spoilt: str) -> None:
     ],
 )
 def test_a_line_that_nobody_landed_is_named(line: bytes) -> None:
-    with pytest.raises(NotLanded) as raised:
-        judge_lines([*lines_of([text_of()]), line])
-    assert raised.value.line == 1
+    judged = judge_lines([*lines_of([text_of()]), line])
+    assert (judged.accepted.num_rows, judged.faults.keys()) == (1, {1})
+    with pytest.raises(NotLanded, match=re.escape(judged.faults[1])):
+        landed_event(line)
 
 
 @given(st.lists(texts_of_any_kind, max_size=5))
@@ -102,7 +109,7 @@ def test_what_the_api_lands_is_read(texts: list[str]) -> None:
 
     lines = gzip.decompress(raw_object([text.encode() for text in texts], NOW, "api")).splitlines()
     judged = judge_lines(lines)
-    assert judged.accepted.num_rows + sum(judged.rejected.values()) == len(texts)
+    assert judged.accepted.num_rows + sum(judged.rejected.values()) + len(judged.faults) == len(texts)
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:

@@ -1,5 +1,6 @@
 """Archives in the forms that GroupLens ships, small and made here; none of its data is used but the built-in set."""
 
+import tarfile
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -245,9 +246,9 @@ def test_ratings_without_rows_or_header(tmp_path: Path, ratings: str, said: str)
 
 def test_what_is_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("not a zip")
-    with pytest.raises(UsageError, match=r"no archive at .*absent\.zip"):
+    with pytest.raises(UsageError, match=r"there is no file .*absent\.zip"):
         read(str(tmp_path / "absent.zip"))
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match=r"is a folder, and a zip is what is read: pack it with `zip -r set\.zip"):
         read(str(tmp_path))
     with pytest.raises(UsageError, match="cannot be read as a zip archive"):
         read(str(tmp_path / "text.zip"))
@@ -255,6 +256,32 @@ def test_what_is_not_an_archive(tmp_path: Path) -> None:
         read(archive(tmp_path, ratings_csv=RATINGS_CSV, links_csv=""))
     with pytest.raises(UsageError, match=r"holds several sets \(.*/ratings\.csv, .*/ratings\.dat\)"):
         read(archive(tmp_path, ratings_csv="", movies_csv="", ratings_dat="", movies_dat=""))
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w"])
+def test_another_kind_of_archive_is_named_with_the_way_to_a_zip(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "ratings.csv").write_text(RATINGS_CSV)
+    with tarfile.open(tmp_path / "set.tar", mode) as made:  # type: ignore[call-overload]
+        made.add(tmp_path / "ratings.csv", "ratings.csv")
+    kind = {"w:gz": "gzip", "w:bz2": "bzip2", "w:xz": "xz", "w": "tar"}[mode]
+    with pytest.raises(
+        UsageError, match=rf"set\.tar is a {kind} file, .*: unpack it, and pack its folder with `zip -r"
+    ):
+        read(str(tmp_path / "set.tar"))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (RATINGS_CSV, "is a CSV file, and a zip is what is read"),
+        ("\n<!DOCTYPE html>", "is a web page: give the address of the zip itself"),
+        ("", "is empty"),
+    ],
+)
+def test_an_archive_that_is_plainly_something_else_is_called_that(tmp_path: Path, body: str, said: str) -> None:
+    (tmp_path / "set.zip").write_text(body)
+    with pytest.raises(UsageError, match=said):
+        read(str(tmp_path / "set.zip"))
 
 
 def test_files_of_different_folders_are_no_set(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from pydantic import SecretStr
 
+from movierec_platform.adapters.aws import s3_client, sqs_client, sqs_poller
 from movierec_platform.adapters.queues import Queue, open_queue
 from movierec_platform.config import load_settings
-from movierec_platform.errors import QueueUnavailable
+from movierec_platform.domain.budget import CALL_S, LANDING_MS, LANDING_S, LONG_POLL_S, PAUSE_S
+from movierec_platform.errors import MessageRefused, QueueUnavailable
+from movierec_platform.services.land import MOST_WAIT_S
 
 
 @dataclass
@@ -22,6 +26,7 @@ class Sqs:
     """As much of SQS as SendMessageBatch needs; `refuses(body, attempt)` says which entries it does not take."""
 
     refuses: Callable[[str, int], bool]
+    error: dict[str, object] = field(default_factory=lambda: {"SenderFault": False, "Code": "InternalError"})
     batches: list[list[str]] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
@@ -33,7 +38,7 @@ class Sqs:
             body = entry["MessageBody"]
             self.attempts[body] += 1
             if self.refuses(body, self.attempts[body]):
-                failed.append({"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"})
+                failed.append({"Id": entry["Id"], **self.error})
             else:
                 self.stored.append(body)
                 digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
@@ -97,3 +102,56 @@ def test_a_message_that_stays_refused_is_an_error_and_the_others_are_sent_once()
         queue.send(["a", "b", "c"])
     assert sqs.stored == ["a", "c"]
     assert sqs.attempts == {"a": 1, "b": 5, "c": 1}
+
+
+TOO_LONG = {"SenderFault": True, "Code": "InvalidParameterValue", "Message": "shorter than 262144 bytes"}
+
+
+def test_a_message_that_sqs_never_takes_is_tried_once_and_costs_no_other() -> None:
+    bodies = [f"m{number}" for number in range(25)]
+    sqs = Sqs(refuses=lambda body, _: body in ("m3", "m17"), error=TOO_LONG)
+    with (
+        queue_of(sqs) as queue,
+        pytest.raises(MessageRefused, match=r"2 of 25: InvalidParameterValue, shorter") as told,
+    ):
+        queue.send(bodies)
+    assert told.value.bodies == ["m3", "m17"]
+    assert sorted(sqs.stored) == sorted(set(bodies) - {"m3", "m17"})
+    assert set(sqs.attempts.values()) == {1}
+
+
+@pytest.mark.parametrize("code", ["KMS.AccessDeniedException", "KmsThrottled", "RequestThrottled", "AccessDenied"])
+def test_what_the_queue_refuses_of_every_message_is_no_fault_of_one(code: str) -> None:
+    sqs = Sqs(refuses=lambda body, attempt: attempt == 1, error={"SenderFault": True, "Code": code})
+    with queue_of(sqs) as queue:
+        queue.send(["a", "b"])
+    assert sqs.stored == ["a", "b"]
+
+
+def test_no_call_begins_after_the_time_that_there_is() -> None:
+    ends_s = time.monotonic() + 600
+
+    def too_late(_body: str, _attempt: int) -> bool:
+        now[0] = ends_s + 1
+        return False
+
+    now = [0.0]
+    sqs = Sqs(too_late)
+    with queue_of(sqs) as queue, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("movierec_platform.adapters.queues.time.monotonic", lambda: now[0])
+        with pytest.raises(QueueUnavailable, match="in the time that there is"):
+            queue.send([str(number) for number in range(25)], ends_s)
+    assert len(sqs.batches) == 1
+
+
+def test_the_parts_of_the_budget_for_landing_fit_into_the_whole() -> None:
+    own = {"aws_endpoint_url": "http://127.0.0.1:9", "aws_access_key_id": "k", "aws_secret_access_key": SecretStr("s")}
+    settings = load_settings(own)
+    for client in (sqs_client(settings), s3_client(settings)):
+        config = client.meta.config
+        attempts = config.retries["total_max_attempts"]
+        longest_s = attempts * (config.connect_timeout + config.read_timeout) + (attempts - 1) * PAUSE_S
+        assert longest_s <= CALL_S
+    assert sqs_poller(settings).meta.config.read_timeout > LONG_POLL_S
+    assert MOST_WAIT_S < LANDING_S
+    assert (LANDING_S + CALL_S) * 1000 < LANDING_MS

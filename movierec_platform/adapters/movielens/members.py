@@ -20,6 +20,19 @@ BLOCK_BYTES = 3 * 1024**2
 MAX_LINE_BYTES = 1024**2
 _DEFLATED_OR_STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
+_HEAD_BYTES = 512
+_OTHER_KINDS = (
+    ("gzip", 0, b"\x1f\x8b"),
+    ("bzip2", 0, b"BZh"),
+    ("xz", 0, b"\xfd7zXZ\x00"),
+    ("zstd", 0, b"\x28\xb5\x2f\xfd"),
+    ("7z", 0, b"7z\xbc\xaf\x27\x1c"),
+    ("rar", 0, b"Rar!"),
+    ("tar", 257, b"ustar"),
+    ("CSV", 0, b"userId,"),
+    ("CSV", 0, b"movieId,"),
+)
+"""What else people give: its name, and the bytes that it has at this place."""
 # What zipfile raises for damaged archives: nearly any byte of its tables can be wrong.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -37,6 +50,7 @@ class Members:
 
     def __init__(self, name: str, file: BinaryIO) -> None:
         self._name = name
+        self._refuse_other_kinds(file.read(_HEAD_BYTES))
         with self._damage():
             self._zip = zipfile.ZipFile(file)
 
@@ -92,6 +106,19 @@ class Members:
             for block in self.blocks(member):
                 seen.update(block)
         return seen.hexdigest()[:32]
+
+    def _refuse_other_kinds(self, head: bytes) -> None:
+        """Raises UsageError for a file that begins as something else than a zip does."""
+        if not head:
+            raise UsageError(f"{self._name} is empty: give a GroupLens zip, such as ml-latest-small.zip")
+        for kind, start, magic in _OTHER_KINDS:
+            if head[start:].startswith(magic):
+                raise UsageError(
+                    f"{self._name} is a {kind} file, and a zip is what is read: unpack it, and pack its folder with "
+                    "`zip -r set.zip FOLDER`"
+                )
+        if head.lstrip()[:1] == b"<":
+            raise UsageError(f"{self._name} is a web page: give the address of the zip itself")
 
     def _allowed(self, member: zipfile.ZipInfo, most_bytes: int) -> None:
         """The member is one that may be read; UsageError says why not."""

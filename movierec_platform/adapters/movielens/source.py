@@ -8,7 +8,6 @@ with the address is a UsageError; a server that fails, or stops halfway, is Sour
 
 import codecs
 import hashlib
-import ipaddress
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -21,8 +20,9 @@ import requests
 from botocore.exceptions import BotoCoreError, ClientError
 
 from movierec_platform.adapters.aws import s3_client
+from movierec_platform.adapters.http import http_session
 from movierec_platform.adapters.movielens import Log
-from movierec_platform.config import Settings
+from movierec_platform.config import Settings, is_loopback
 from movierec_platform.errors import NotFound, SourceUnavailable, UsageError
 
 MAX_ARCHIVE_BYTES = 4 * 1024**3
@@ -43,7 +43,7 @@ _MD5 = re.compile(
 def archive_file(archive: str, settings: Settings, log: Log) -> Iterator[tuple[str, BinaryIO]]:
     """The archive's name and its bytes, as a file open for reading; `log` is told how far a download is."""
     if "://" not in archive:
-        with _opened(Path(archive).expanduser()) as file:
+        with _opened(archive_path(archive)) as file:
             yield Path(archive).name, file
         return
     try:
@@ -70,18 +70,26 @@ def published_md5(text: str, name: str) -> str | None:
     return (found[0]["bsd_hex"] or found[0]["hex"]).lower() if found else None
 
 
+def archive_path(archive: str) -> Path:
+    """The file of this name. Raises UsageError where there is none, or a folder."""
+    path = Path(archive).expanduser()
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and a zip is what is read: pack it with `zip -r set.zip {path}`")
+    if not path.exists():
+        raise UsageError(f"there is no file {path}: give the path of a GroupLens zip, such as ml-latest-small.zip")
+    return path
+
+
 def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
-    except FileNotFoundError:
-        raise UsageError(f"no archive at {path}; give the path of a GroupLens zip, like ml-latest-small.zip") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _fetch_http(url: SplitResult, file: BinaryIO, _: Settings, log: Log) -> str | None:
     """The body of this URL is in the file; returns what its checksum file says, None if there is none."""
-    with requests.Session() as session:
+    with http_session() as session:
         with _answer(session, url) as answer:
             if answer.status_code in _ABSENT:
                 raise NotFound(f"{_shown(url)}: the server says {answer.status_code} {answer.reason}")
@@ -125,16 +133,9 @@ def _answer(session: requests.Session, url: SplitResult) -> requests.Response:
 def _refuse_scheme(url: SplitResult) -> None:
     if not url.hostname:
         raise UsageError(f"{_shown(url)} names no server; give a path, or an https:// or s3://bucket/key URL")
-    if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname)):
+    if url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname)):
         return
     raise UsageError(f"{_shown(url)}: archives come from https:// and s3:// (http:// only from this machine)")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _refuse_unless_ok(url: SplitResult, answer: requests.Response) -> None:

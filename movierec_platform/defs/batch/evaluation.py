@@ -6,11 +6,15 @@ from collections.abc import Iterator
 import dagster as dg
 
 from movierec_platform.defs.batch.resources import GraphResource, LakeResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.errors import CheckFailed
 from movierec_platform.services.footprint import peak_memory_bytes
 from movierec_platform.services.publish import drop_old_versions, publishing
-from movierec_platform.services.versions import evaluations, learned_of
+from movierec_platform.services.versions import Evaluated, evaluations, learned_of
+
+PLOTTED = ("ndcg", "coverage")
+"""Metrics, by their names in `metrics.LABELS`."""
 
 
 @dg.asset(
@@ -26,6 +30,7 @@ from movierec_platform.services.versions import evaluations, learned_of
     group_name="similarity",
     kinds={"delta", "numba"},
 )
+@retried
 def similarity_evaluation(
     context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource, graph: GraphResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -44,7 +49,7 @@ def similarity_evaluation(
             now_ms=time.time_ns() // 1_000_000,
             progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total} models"),
         )
-        with publishing(defaults):
+        with publishing(defaults, on_wait=context.log.info):
             dropped = drop_old_versions(opened, opened_graph, defaults.similarity_kept)
     judged = tested.evaluated
     learned = learned_of(opened, judged.version)
@@ -60,6 +65,7 @@ def similarity_evaluation(
             "test_users": judged.users,
             "split": judged.protocol["split"],
             "verdict": judged.reason,
+            **_scalars(judged),
             "dropped": ", ".join(dropped) or "none",
             "metrics": dg.MetadataValue.md(metrics_table(judged)),
             **{name: dg.MetadataValue.md(image) for name, image in plots(tested, history).items()},
@@ -75,3 +81,13 @@ def similarity_evaluation(
     )
     if not judged.passed:
         raise CheckFailed(f"similarity {judged.version} is blocked by the gate, and not published: {judged.reason}")
+
+
+def _scalars(judged: Evaluated) -> dict[str, float]:
+    """Figures that Dagster plots over the versions: each of PLOTTED by model."""
+    return {
+        f"{metric}/{model}": figures[metric]["value"]
+        for metric in PLOTTED
+        for model, figures in judged.models.items()
+        if metric in figures
+    }

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 import dagster as dg
 from pydantic import Field
 
-from movierec_platform.defs.batch.checks import check_results
+from movierec_platform.defs.batch.checks import check_results, check_specs
 from movierec_platform.defs.batch.resources import LakeResource, ObjectStoreResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.event_checks import CHECKS, EventPolicy, findings_of_days
 from movierec_platform.domain.freshness import COMPACTION
-from movierec_platform.errors import PromotionRefused, Transient
+from movierec_platform.domain.set_aside import told_by_day
+from movierec_platform.errors import PromotionRefused
 from movierec_platform.services.compact import compact_days
 from movierec_platform.services.note import COMPACTED, note_duration
+from movierec_platform.services.set_aside import note_set_aside
 
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
 """Today is one of them: its partition is stale again with the next object, and is made again."""
@@ -31,8 +34,9 @@ class EventsConfig(dg.Config):
     kinds={"delta", "s3"},
     partitions_def=days,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    check_specs=[dg.AssetCheckSpec(name, asset="events", blocking=blocking) for name, blocking in CHECKS.items()],
+    check_specs=check_specs("events", CHECKS),
 )
+@retried
 def events(
     context: dg.AssetExecutionContext,
     config: EventsConfig,
@@ -55,8 +59,10 @@ def events(
     except PromotionRefused as refused:
         yield from check_results("events", refused.findings, config.waive)
         raise
-    except Transient as away:
-        raise dg.RetryRequested(max_retries=3, seconds_to_wait=30) from away
+    if set_aside := [one for report in reports for one in report.set_aside]:
+        note_set_aside(settings.current(), set_aside)
+        for sentence in told_by_day(set_aside):
+            context.log.warning(sentence)
     seconds = time.monotonic() - started
     note_duration(settings.current(), COMPACTION, seconds, COMPACTED)
     for report in reports:

@@ -3,9 +3,13 @@
 import dagster as dg
 
 from movierec_platform.defs.batch.resources import LakeResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.services.launch import load_config
 from movierec_platform.services.maintain import maintain_lake
+
+NIGHTLY_HOUR = 3
+"""UTC."""
 
 load_movielens = dg.define_asset_job(
     "load_movielens",
@@ -42,6 +46,7 @@ compaction = dg.define_asset_job(
 
 
 @dg.op
+@retried
 def remove_unused_files(
     context: dg.OpExecutionContext, settings: SettingsResource, lake: LakeResource
 ) -> dict[str, int]:
@@ -70,7 +75,7 @@ lake_maintenance_schedule = dg.ScheduleDefinition(
 nightly_schedule = dg.ScheduleDefinition(
     name="nightly_schedule",
     job=nightly,
-    cron_schedule="0 3 * * *",
+    cron_schedule=f"0 {NIGHTLY_HOUR} * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )

@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 import dagster as dg
 from pydantic import Field
 
-from movierec_platform.defs.batch.checks import check_results
+from movierec_platform.defs.batch.checks import check_results, check_specs
 from movierec_platform.defs.batch.resources import LakeResource, ObjectStoreResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.interaction_checks import CHECKS
 from movierec_platform.errors import PromotionRefused
@@ -24,10 +25,11 @@ class FoldConfig(dg.Config):
 
 @dg.asset(
     deps=["movies", "ratings", "events"],
-    check_specs=[dg.AssetCheckSpec(name, asset="interactions", blocking=True) for name in CHECKS],
+    check_specs=check_specs("interactions", dict.fromkeys(CHECKS, True)),
     group_name="lake",
     kinds={"delta"},
 )
+@retried
 def interactions(
     config: FoldConfig, settings: SettingsResource, lake: LakeResource, objects: ObjectStoreResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -46,6 +48,7 @@ def interactions(
 
 
 @dg.asset(deps=["movies", "interactions"], group_name="lake", kinds={"delta"})
+@retried
 def popularity(settings: SettingsResource, lake: LakeResource) -> dg.MaterializeResult[None]:
     """One row per movie: visible ratings, their mean and Bayesian mean, who has seen it, and its decayed trend."""
     started = time.monotonic()

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Iterator
 import dagster as dg
 from pydantic import Field
 
-from movierec_platform.defs.batch.checks import check_results
+from movierec_platform.defs.batch.checks import check_results, check_specs
 from movierec_platform.defs.batch.resources import LakeResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.domain.findings import Finding
 from movierec_platform.domain.movielens_checks import MOVIES_CHECKS, RATINGS_CHECKS
@@ -43,10 +44,9 @@ class MovieLensConfig(dg.Config):
             kinds={"delta"},
         ),
     ],
-    check_specs=[
-        dg.AssetCheckSpec(name, asset=asset, blocking=True) for asset, names in CHECKS.items() for name in names
-    ],
+    check_specs=[spec for asset, names in CHECKS.items() for spec in check_specs(asset, dict.fromkeys(names, True))],
 )
+@retried
 def movielens(
     context: dg.AssetExecutionContext, config: MovieLensConfig, settings: SettingsResource, lake: LakeResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:

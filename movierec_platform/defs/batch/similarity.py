@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from movierec_platform.defs.batch.resources import LakeResource
+from movierec_platform.defs.batch.retries import retried
 from movierec_platform.defs.settings import SettingsResource
 from movierec_platform.services.footprint import peak_memory_bytes
 from movierec_platform.services.learn import learner_of, parameters_of
@@ -28,6 +29,7 @@ class SimilarityConfig(dg.Config):
 
 
 @dg.asset(deps=["interactions"], group_name="similarity", kinds={"delta", "numba"})
+@retried
 def movie_similarity(
     context: dg.AssetExecutionContext, config: SimilarityConfig, settings: SettingsResource, lake: LakeResource
 ) -> dg.MaterializeResult[None]:

@@ -81,7 +81,7 @@ def _drain(
     do: Callable[[Sequence[Message]], int],
     ready: Callable[[], None],
 ) -> None:
-    policy = stream.policy()
+    policy = stream.policy(queue)
     longest_s = policy.max_runtime_s + policy.overlap_s + policy.grace_s
     settings = stream.current()
     with (

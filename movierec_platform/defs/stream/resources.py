@@ -1,5 +1,6 @@
 """What the drains need, opened from the settings when a run or a tick uses it."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,11 @@ class StreamResource(SettingsResource):
     def lease(self, queue: QueueName, slot: int) -> Lease:
         return open_lease(self.current(), queue, slot)
 
-    def policy(self) -> DrainPolicy:
+    def policy(self, queue: QueueName) -> DrainPolicy:
+        """When its runs leave. The quarantine is in no hurry: it is never resident."""
         settings = self.current()
         return DrainPolicy(
-            linger_s=settings.drain_linger_s,
+            linger_s=math.inf if settings.resident_drains and queue != "dlq" else settings.drain_linger_s,
             max_runtime_s=settings.drain_max_runtime_s,
             overlap_s=settings.drain_overlap_s,
             grace_s=settings.drain_grace_s,

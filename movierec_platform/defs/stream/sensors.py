@@ -34,7 +34,8 @@ def queue_sensor(queue: QueueName, job: dg.JobDefinition, feeding: tuple[QueueNa
         job=job,
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Launches {job.name} runs while messages wait in: {', '.join((queue, *feeding))}.",
+        description=f"Launches {job.name} runs while messages wait in: {', '.join((queue, *feeding))}; "
+        "where drains are resident, always.",
     )
     def sensor(context: dg.SensorEvaluationContext, stream: StreamResource) -> dg.SensorResult:
         cursor = _Cursor.read(context.cursor)
@@ -44,7 +45,7 @@ def queue_sensor(queue: QueueName, job: dg.JobDefinition, feeding: tuple[QueueNa
         leases = {slot: stream.lease(queue, slot).view() for slot in {*range(slots), *runs}}
         queues = stream.queues()
         waiting = sum(queues.named(name).depth().visible for name in (queue, *feeding))
-        policy = stream.policy()
+        policy = stream.policy(queue)
         memory = remember(cursor.memory, runs, leases, now_s - cursor.at_s)
         decided = plan(waiting, runs, leases, slots, memory, policy)
         for run_id in decided.dead:
