@@ -34,6 +34,8 @@ import movierec_platform
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = "movierec.stamp"
+BUILT = "spark"
+"""The lock of what is published as source alone."""
 AGAIN = "then run the same command again"
 Stamp = dict[str, str]
 
@@ -171,18 +173,26 @@ def _install(root: Path, venv: Path, missing: Sequence[str], lock_fd: int) -> No
     pip = [python, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "install", "--no-compile"]
     uv = [str(venv / "bin" / "uv"), "--quiet", "pip", "install", "--python", python]
     # --no-deps: a lock is complete, and pip's resolver refuses extras such as gql[requests] in hash mode.
-    locked = ["--no-deps", "--only-binary=:all:", "--require-hashes"]
+    locked = ["--no-deps", "--require-hashes"]
+    wheels = [*locked, "--only-binary=:all:"]
     if "run" in missing:  # where no uv fits, pip goes on
-        _done([*pip, *locked, "-r", str(_lock(root, "installer"))], lock_fd)
+        _done([*pip, *wheels, "-r", str(_lock(root, "installer"))], lock_fd)
     told = _as_pip_is_told(python)
     for what in (
-        locked + [word for name in locks for word in ("-r", str(_lock(root, name)))] if locks else [],
+        _all_of(wheels, root, [name for name in locks if name != BUILT]),
+        _all_of(locked, root, [name for name in locks if name == BUILT]),
         ["--no-deps", "--no-build-isolation", "-e", str(root)] if "project" in missing else [],
     ):
         by_uv = what and os.access(uv[0], os.X_OK) and _done([*uv, *what], lock_fd, told)
         if what and not by_uv and not _done([*pip, *what], lock_fd):
             raise Refused(f"cannot install: see above, check the network and pip's index (pip config list), {AGAIN}.")
     _compile(venv, lock_fd)
+
+
+def _all_of(how: "list[str]", root: Path, locks: Sequence[str]) -> "list[str]":
+    """An installer's arguments for these locks; empty where there is none."""
+    files = [word for name in locks for word in ("-r", str(_lock(root, name)))]
+    return how + files if files else []
 
 
 def _as_pip_is_told(python: str) -> "dict[str, str]":
