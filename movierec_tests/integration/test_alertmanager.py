@@ -81,24 +81,23 @@ def of_the_emulator(folder: Path, settings: Settings, topic: str) -> Path:
 @contextmanager
 def alertmanager(config: Path, settings: Settings) -> Iterator[str]:
     """Its address; it answers."""
-    address = f"{LOOPBACK}:{Ports().take(0)}"
-    data = f"--storage.path={config.parent / 'data'}"
-    where = [f"--config.file={config}", data, f"--web.listen-address={address}", "--cluster.listen-address="]
-    environment = {**inherited_environment(), **variables_of(settings)}
-    log = config.parent / "log"
-    with log.open("wb") as file:
+    with Ports() as ports, (config.parent / "log").open("wb") as log:
+        address = f"{LOOPBACK}:{ports.take(0)}"
+        data = f"--storage.path={config.parent / 'data'}"
+        where = [f"--config.file={config}", data, f"--web.listen-address={address}", "--cluster.listen-address="]
+        environment = {**inherited_environment(), **variables_of(settings)}
         process = subprocess.Popen(
-            [program("prometheus-alertmanager"), *where], env=environment, stdout=file, stderr=file
+            [program("prometheus-alertmanager"), *where], env=environment, stdout=log, stderr=log
         )
-    try:
-        ends = time.monotonic() + DEADLINE_S
-        while not is_ready(address):
-            assert time.monotonic() < ends, log.read_text()
-            time.sleep(0.1)
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(STOPPED_WITHIN_S)
+        try:
+            ends = time.monotonic() + DEADLINE_S
+            while not is_ready(address):
+                assert time.monotonic() < ends, (config.parent / "log").read_text()
+                time.sleep(0.1)
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+            process.wait(STOPPED_WITHIN_S)
 
 
 def is_ready(address: str) -> bool:
