@@ -152,6 +152,10 @@ class LakeUnavailable(Transient):
     """The lake's tables cannot be read or written."""
 
 
+class NothingLoaded(LakeUnavailable):
+    """A table of the lake was never written: a load brings it, waiting does not."""
+
+
 class SourceUnavailable(Transient):
     """The server that an archive is downloaded from does not answer, or stopped halfway."""
 

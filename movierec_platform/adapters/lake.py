@@ -29,7 +29,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from movierec_platform.adapters.aws import object_store_options
 from movierec_platform.config import Settings
 from movierec_platform.domain.tables import SCHEMAS
-from movierec_platform.errors import LakeUnavailable
+from movierec_platform.errors import LakeUnavailable, NothingLoaded
 
 ROW_GROUP_ROWS = 128 * 1024
 _KEPT_LOG = {"delta.logRetentionDuration": "interval 36500 days"}
@@ -379,7 +379,7 @@ def _errors(table: str) -> Iterator[None]:
     try:
         yield
     except TableNotFoundError as error:
-        raise LakeUnavailable(
+        raise NothingLoaded(
             f"the lake has no table {table} yet: `movierec load` and `movierec nightly` write the tables"
         ) from error
     except (DeltaError, OSError, pa.ArrowException) as error:

@@ -103,6 +103,8 @@ def test_every_route_has_its_scope_and_open_are_only_these(app):
         "/static/<name>",
         "/preferences",
         "/key",
+        "/guide",
+        "/guide/<path:name>",
     }
 
 

@@ -252,4 +252,4 @@ def test_ctrl_c_stops_everything(terminal: Terminal) -> None:
     assert terminal.stop(signal.SIGINT) == 0
     _, alive = psutil.wait_procs(children, timeout=5)
     assert alive == []
-    assert "does not answer" in terminal.movierec("recommend", "1", status=3)
+    assert "no stack runs in" in terminal.movierec("recommend", "1", status=3)

@@ -77,7 +77,8 @@ class Platform:
             json.dumps({"received_at_ms": AT_S * 1000 + 500, "source": "test", "event": event}) for event in events
         ]
         self.objects.put(
-            f"raw/date=2020-09-13/hour=12/{uuid.uuid4()}.ndjson.gz", gzip.compress("\n".join(lines).encode())
+            f"raw/date=2020-09-13/hour=12/{AT_S * 1000 + 500}-{uuid.uuid4()}.ndjson.gz",
+            gzip.compress("\n".join(lines).encode()),
         )
 
     def compact(self, day: str) -> None:

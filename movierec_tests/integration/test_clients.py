@@ -94,7 +94,7 @@ def test_the_api_dagster_and_the_graph_are_asked_with_our_credentials(
 ) -> None:
     settings = fresh_settings.model_copy(update={"api_key": SecretStr("our-key"), "graph_http_url": echo.url})
     headers = credentials(settings)
-    get_recommendations(echo.url, 1, 1, headers)
+    get_recommendations(echo.url, 1, {"n": 1}, headers)
     post_traffic(echo.url, iter([("good", {})]), 1, 0, headers=headers)
     graphql(echo.url, "{ version }")
     BatchEndpoint(settings).write([{}])

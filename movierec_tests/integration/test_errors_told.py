@@ -25,6 +25,11 @@ def environment_of(home: Path, **variables: str) -> dict[str, str]:
     return {**inherited_environment(), "MOVIEREC_HOME": str(home), "COLUMNS": "200", **variables}
 
 
+def with_state_in(home: Path) -> dict[str, str]:
+    """An environment that names a state database in this home, though no stack runs there."""
+    return environment_of(home, MOVIEREC_STATE_URL=f"sqlite:///{home / 'state.db'}")
+
+
 def told(
     *arguments: str,
     environment: Mapping[str, str],
@@ -73,14 +78,17 @@ def test_a_home_that_cannot_be_written(in_the_way: str, command: list[str], stat
         path.symlink_to(path)
     else:
         path.mkdir(parents=True)
-    said = told(*command, environment=environment_of(tmp_path / "home"), folder=tmp_path, status=status)
+    environment = (
+        environment_of(tmp_path / "home") if in_the_way != "home/state.db" else with_state_in(tmp_path / "home")
+    )
+    said = told(*command, environment=environment, folder=tmp_path, status=status)
     assert str(path) in said or "unable to open database file" in said
 
 
 @pytest.mark.parametrize("command", [["keys", "list"], ["keys", "list", "--json"], ["--version"], ["--help"]])
 def test_output_to_a_full_disk(command: list[str], tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
-        said = told(*command, environment=environment_of(tmp_path), folder=tmp_path, status=3, stdout=full)
+        said = told(*command, environment=with_state_in(tmp_path), folder=tmp_path, status=3, stdout=full)
     assert "No space left on device" in said
 
 
@@ -92,7 +100,7 @@ def test_a_disk_that_is_full_for_files(tmp_path: Path) -> None:
         "mine",
         "--scope",
         "read",
-        environment=environment_of(tmp_path / "home"),
+        environment=with_state_in(tmp_path / "home"),
         folder=tmp_path,
         status=3,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
@@ -108,7 +116,7 @@ def test_a_closed_pipe_is_silent_and_not_the_no_of_a_check(command: list[str], t
     with os.fdopen(writer, "w") as closed:
         done = subprocess.run(
             [*MOVIEREC, *command],
-            env=environment_of(tmp_path),
+            env=with_state_in(tmp_path),
             stdout=closed,
             stderr=subprocess.PIPE,
             text=True,

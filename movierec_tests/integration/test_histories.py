@@ -72,7 +72,7 @@ def histories(counted: CountedGraph):
 
 
 def histories_of(graph, **options) -> Histories:
-    options = {"poll_s": 3600.0, "most_pairs": 10_000, "oldest_s": 60.0} | options
+    options = {"poll_s": 3600.0, "most_pairs": 10_000, "oldest_s": 60.0, "timeout_s": 30.0} | options
     return Histories(graph, **options)
 
 

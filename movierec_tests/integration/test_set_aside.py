@@ -4,6 +4,7 @@ import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -233,9 +234,9 @@ class Fussy(Queue):
         super().__init__(queue._client, queue.url)
         self.text = text
 
-    def send(self, bodies):
+    def send(self, bodies, ends_s=inf):
         refused = [body for body in bodies if self.text in body]
-        super().send([body for body in bodies if self.text not in body])
+        super().send([body for body in bodies if self.text not in body], ends_s)
         if refused:
             raise MessageRefused("too long", refused)
 

@@ -54,12 +54,12 @@ def test_a_tier_runs_its_tests_and_the_last_line_says_what_was_left_out(
     ("path", "broken", "whole"),
     [
         ("movierec_platform/domain/ranking.py", "unit/test_ranking.py", "unit/test_fold.py"),
-        ("movierec_platform/adapters/state.py", "api/test_keys.py", "unit/test_fold.py"),
+        ("movierec_platform/adapters/state.py", "api/test_keys.py", "unit/test_registers.py"),
         ("movierec_platform/local/stack.py", "e2e/test_platform.py", "unit/test_ranking.py"),
         ("movierec_platform/api/page/templates/new.html", "api/test_page_html.py", "unit/test_ranking.py"),
         ("movierec_tests/api/conftest.py", "api/test_serve.py", "unit/test_ranking.py"),
         ("movierec_tests/unit/test_fold.py", "unit/test_fold.py", "unit/test_ranking.py"),
-        ("README.md", "unit/test_readme.py", "unit/test_fold.py"),
+        ("README.md", "unit/test_docs.py", "unit/test_fold.py"),
     ],
 )
 def test_a_change_breaks_the_files_that_import_it_through_others_or_name_it(path: str, broken: str, whole: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import dagster as dg
 
 from movierec_platform import errors
-from movierec_platform.errors import Transient
+from movierec_platform.errors import NothingLoaded, Transient
 
 MOST_RETRIES = 5
 FIRST_WAIT_S = 10.0
@@ -20,7 +20,8 @@ Result = TypeVar("Result")
 
 
 def retried(step: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """The step, which Dagster tries again, later each time, when it raises Transient; for the function of an asset, a
+    """The step, which Dagster tries again, later each time, when it raises Transient, but for
+    NothingLoaded; for the function of an asset, a
     check or an op. Every step changes nothing twice."""
     if inspect.isgeneratorfunction(step):
 
@@ -57,6 +58,8 @@ def failed_checks(instance: dg.DagsterInstance, run_id: str) -> set[str]:
 def _asking_again() -> Iterator[None]:
     try:
         yield
+    except NothingLoaded:
+        raise
     except Transient as away:
         tried = dg.OpExecutionContext.get().retry_number
         raise dg.RetryRequested(MOST_RETRIES, FIRST_WAIT_S * 2**tried) from away
@@ -66,5 +69,5 @@ def _is_transient(error: Any) -> bool:
     """Whether Transient is the kind of this serialised error, or of one that caused it."""
     kind = getattr(errors, error.cls_name or "", None)
     if isinstance(kind, type) and issubclass(kind, Transient):
-        return True
+        return not issubclass(kind, NothingLoaded)
     return any(_is_transient(cause) for cause in (error.cause, error.context) if cause is not None)
