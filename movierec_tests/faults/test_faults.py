@@ -238,7 +238,9 @@ def _kill_all(ordeal: Ordeal, say: Callable[[str], None]) -> None:
 
 def test_clients_posted_at_the_rate_asked_for_and_were_let_down_at_times(ordeal: Ordeal) -> None:
     load = ordeal.load
-    assert load.acknowledged / load.seconds >= 0.7 * ordeal.form.events_per_s
+    # While the whole stack is away nobody takes events, however fast they are posted.
+    away_s = sum(one.flows_s for one in ordeal.recoveries if one.killed == "everything")
+    assert load.acknowledged / (load.seconds - away_s) >= 0.7 * ordeal.form.events_per_s
     assert load.unacknowledged > 0
     names = Counter(name_of(event) for one in load.requests for event in one.events)
     assert max(names.values()) > 1
