@@ -1,4 +1,4 @@
-"""HTTP sessions for servers that the settings name: the environment changes neither where they lead nor as whom."""
+"""HTTP sessions for servers named by the settings: loopback goes through no proxy, and no .netrc is read."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -166,7 +166,7 @@ class Front:
         self._threads = ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
-        raise NotImplementedError("requests come by the scheduler")
+        raise RuntimeError("granian calls the scheduler, which answers every request; this is never awaited")
 
     def scheduler(self, loop: asyncio.AbstractEventLoop, *_: Any, **__: Any) -> CallbackScheduler:
         """What granian hands each request to."""

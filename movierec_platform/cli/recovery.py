@@ -1,4 +1,4 @@
-"""`movierec replay` and `rebuild`: put landed events back on the queue, make anew from the lake what was lost."""
+"""`movierec replay` and `rebuild`: put landed events back on the queue, rebuild from the lake what was lost."""
 
 import time
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from movierec_platform.cli.invocation import HomeOption, JsonOption, settings_of
 from movierec_platform.cli.printing import err, moment, out, plain, print_json, print_line
 from movierec_platform.domain.moments import epoch_ms
 
-rebuild_app = typer.Typer(no_args_is_help=True, help="Make anew, from the lake, what was lost.")
+rebuild_app = typer.Typer(no_args_is_help=True, help="Rebuild from the lake what was lost.")
 
 
 def replay(
