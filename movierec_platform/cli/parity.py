@@ -76,8 +76,8 @@ def repair(
         _print_set_aside(repaired.set_aside)
         if repaired.kept:
             out.print(
-                f"{repaired.kept} pairs are kept, because the unreadable raw objects may explain them: post again the events"
-                " that can still be read, move those objects out of raw/, then repair again"
+                f"{repaired.kept} pairs are kept, because the unreadable raw objects may explain them: post again the"
+                " events that can still be read, move those objects out of raw/, then repair again"
             )
     if repaired.unknown_movies:
         raise CheckFailed(
